@@ -1,0 +1,115 @@
+"""The error tree. Every error says what happened and, in `hint`, what the reader can do about it.
+
+    GsvrdError                  anything this program says on purpose
+    |- SetupError               the service cannot start or go on; has an exit code of sysexits
+    |  |- ConfigError      78   the configuration is wrong
+    |  |- StateError       65   the database is damaged or of a newer version
+    |  |- LockHeldError    75   another daemon owns this state directory
+    |  `- AccessError      77   a directory cannot be read or written
+    `- TaskError                one attempt at one video ended badly; has an ErrorKind
+
+What crosses a pipe or enters a row is an `ErrorFacts`, plain data, never an exception object.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ErrorKind(StrEnum):
+    """Why an attempt failed. `policy.retry` says what each kind leads to."""
+
+    UNREADABLE = "unreadable"
+    """The bytes are no video that can be decoded. Permanent."""
+    EMPTY = "empty"
+    """Zero bytes. Permanent."""
+    NOT_VIDEO = "not_video"
+    """Readable, but there is nothing to study in it: text, a picture, a playlist. Permanent."""
+    NOT_REGULAR = "not_regular"
+    """A link, pipe, device or folder where a file was expected. Permanent."""
+    TOO_LARGE = "too_large"
+    """Beyond a limit on pixels, duration, streams or bytes. Permanent."""
+    NOT_FOUND = "not_found"
+    """The source vanished before it could be read. Permanent."""
+    PERMISSION = "permission"
+    """The source may not be read. Permanent."""
+    CHANGED = "changed"
+    """The source is not the file that was queued any more. The task ends; the new content is queued anew."""
+    MEMORY = "memory"
+    """The worker reached its memory limit."""
+    CRASHED = "crashed"
+    """The worker died: a signal, an exit without a result."""
+    TIMEOUT = "timeout"
+    """The deadline of the task passed."""
+    NETWORK = "network"
+    """No connection, reset, name not resolved."""
+    QUOTA = "quota"
+    """The service refused for now: too many requests or tokens."""
+    PLACE = "place"
+    """Trouble of the machine: disk full, read-only, too many open files. Costs no attempt."""
+    UNKNOWN = "unknown"
+    """A fault in the program. Logged with its traceback; not tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFacts:
+    """What is kept of a failure: for rows, pipes and `.error.json`."""
+
+    kind: ErrorKind
+    message: str
+    hint: str = ""
+    detail: str = ""
+
+
+class GsvrdError(Exception):
+    """The root. `str(error)` is one sentence for people; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class SetupError(GsvrdError):
+    """The service cannot run as it is set up."""
+
+    exit_code = 1
+
+
+class ConfigError(SetupError):
+    """The configuration has problems; the message lists all of them, one a line."""
+
+    exit_code = os.EX_CONFIG
+
+
+class StateError(SetupError):
+    """The database is damaged, or a newer gsvrd wrote it."""
+
+    exit_code = os.EX_DATAERR
+
+
+class LockHeldError(SetupError):
+    """Another daemon runs on the same state directory."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
+class AccessError(SetupError):
+    """A directory the service needs cannot be used."""
+
+    exit_code = os.EX_NOPERM
+
+
+class TaskError(GsvrdError):
+    """One attempt failed for a reason that can be named."""
+
+    def __init__(self, kind: ErrorKind, message: str, hint: str = "", detail: str = "") -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+        self.detail = detail
+
+    @property
+    def facts(self) -> ErrorFacts:
+        """The plain data that may leave this process."""
+        return ErrorFacts(self.kind, str(self), self.hint, self.detail)

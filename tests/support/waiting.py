@@ -1,0 +1,18 @@
+"""The only way tests wait: for a condition, with a limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], timeout_s: float = 10.0) -> T:
+    """The first true value of `condition`; fails when there is none within `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {timeout_s} s: {condition}"
+        time.sleep(0.005)
+    return value

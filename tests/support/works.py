@@ -1,0 +1,117 @@
+"""Work for pools under test: it behaves well or badly as the name of the task says."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+
+from gsvrd.errors import ErrorKind, TaskError
+from gsvrd.pool.messages import Assign, Finished
+from gsvrd.pool.worker import Desk, Work
+
+
+def make(settings: bytes) -> Work:
+    return behave
+
+
+def make_never(settings: bytes) -> Work:
+    raise SystemExit(3)
+
+
+def behave(assign: Assign, desk: Desk) -> Finished:
+    verb, _, argument = assign.name.partition(":")
+    return _VERBS[verb](assign, desk, argument)
+
+
+def _done(assign: Assign, desk: Desk, argument: str) -> Finished:
+    return Finished(assign.task, assign.attempt, sha256=argument)
+
+
+def _stages(assign: Assign, desk: Desk, argument: str) -> Finished:
+    desk.progress("first", 0.0)
+    desk.keep("first", b'{"kept": true}')
+    desk.progress("second", 0.5)
+    return Finished(assign.task, assign.attempt)
+
+
+def _reserve(assign: Assign, desk: Desk, argument: str) -> Finished:
+    return Finished(assign.task, assign.attempt, temporary=desk.reserve(argument))
+
+
+def _refuse(assign: Assign, desk: Desk, argument: str) -> Finished:
+    raise TaskError(ErrorKind(argument), "as the test wants it", "Do nothing.")
+
+
+def _raise(assign: Assign, desk: Desk, argument: str) -> Finished:
+    raise ZeroDivisionError("a fault in the program")
+
+
+def _wait_for(assign: Assign, desk: Desk, argument: str) -> Finished:
+    """Until a file exists: the test says when."""
+    while not os.path.exists(argument):
+        time.sleep(0.002)
+    return Finished(assign.task, assign.attempt)
+
+
+def _die(assign: Assign, desk: Desk, argument: str) -> Finished:
+    os.kill(os.getpid(), getattr(signal, argument))
+    time.sleep(60)
+    raise AssertionError("still alive")
+
+
+def _segfault(assign: Assign, desk: Desk, argument: str) -> Finished:
+    ctypes.string_at(0)
+    raise AssertionError("still alive")
+
+
+def _exit(assign: Assign, desk: Desk, argument: str) -> Finished:
+    os._exit(int(argument))
+
+
+def _hang(assign: Assign, desk: Desk, argument: str) -> Finished:
+    if argument == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(60)
+
+
+def _hog(assign: Assign, desk: Desk, argument: str) -> Finished:
+    hoard = []
+    while True:
+        hoard.append(bytearray(16 << 20))
+
+
+def _burn(assign: Assign, desk: Desk, argument: str) -> Finished:
+    while True:
+        pass
+
+
+def _report_self(assign: Assign, desk: Desk, argument: str) -> Finished:
+    """What the child sees of itself, in the hash field."""
+    import sys
+
+    main = sys.modules["__main__"]
+    return Finished(
+        assign.task,
+        assign.attempt,
+        sha256=f"{os.getpid()} {os.getsid(0)} {getattr(main, '__file__', None)} {'sqlite3' in sys.modules}",
+    )
+
+
+_VERBS = {
+    "done": _done,
+    "stages": _stages,
+    "reserve": _reserve,
+    "refuse": _refuse,
+    "raise": _raise,
+    "wait": _wait_for,
+    "die": _die,
+    "segfault": _segfault,
+    "exit": _exit,
+    "hang": _hang,
+    "hog": _hog,
+    "burn": _burn,
+    "self": _report_self,
+}
