@@ -1,0 +1,302 @@
+"""What `config/gsvrd.yaml` may say: a frozen model for each section, each field with rule, default and description.
+
+The one source of names, defaults, bounds and descriptions: the JSON schema is made from it, and a test holds
+`config/gsvrd.yaml` against it. Python attributes are named as the keys; durations are seconds, sizes are bytes.
+`load` makes a `Config`; everybody else only reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from gsvrd.config.base import Conflict, Section, refuse
+from gsvrd.config.rules import auto_or, choice, directory, duration, flag, report_name, size, text, texts, whole
+from gsvrd.config.units import DAY, GIB, HOUR, MIB, MINUTE, TIB
+
+Bytes = int
+Seconds = float
+
+AnalyzerName = Literal["auto", "gemini", "local", "probe"]
+Fate = Literal["archive", "keep", "delete"]
+Watch = Literal["auto", "events", "polling"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "text", "json"]
+
+_SUFFIXES = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .ogv .3gp"
+_IGNORED = (
+    ".* ~* *.part *.partial *.crdownload *.download *.tmp *.filepart @eaDir #recycle $RECYCLE.BIN lost+found __MACOSX"
+)
+_MOST_AUTO_WORKERS = 8
+
+_suffix = text("a suffix such as .mp4, in small letters", r"\.[a-z0-9_+-]{1,15}")
+_glob = text("a file name pattern such as *.part, without '/'", r"[^/]+")
+_template = text("a template's name: letters, digits, '_' and '-'", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_language = text("auto, or a language tag such as en, zh or pt-BR", r"auto|[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+
+
+def _clashes(real: Mapping[str, str]) -> Iterable[Conflict]:
+    """Each directory that equals an earlier one or lies inside the inbox."""
+    names = list(real)
+    for index, name in enumerate(names):
+        twin = next((other for other in names[:index] if real[other] == real[name]), None)
+        if twin is not None:
+            yield name, twin, f"it is the same directory as directories.{twin}"
+        elif name != "inbox" and os.path.commonpath([real[name], real["inbox"]]) == real["inbox"]:
+            yield name, "inbox", "it lies inside directories.inbox"
+
+
+class Directories(Section):
+    """Where things lie. Relative paths start at the home directory."""
+
+    inbox: Annotated[str, directory()] = Field(default="inbox", description="Drop videos here.")
+    reports: Annotated[str, directory()] = Field(default="reports", description="Finished reports appear here.")
+    archive: Annotated[str, directory()] = Field(default="archive", description="Videos that were done are moved here.")
+    failed: Annotated[str, directory()] = Field(
+        default="failed",
+        description="Videos that could not be done are moved here, each with an .error.json beside it.",
+    )
+    state: Annotated[str, directory()] = Field(
+        default="state", description="The database, the lock and unfinished work."
+    )
+
+    @model_validator(mode="after")
+    def _apart(self, info: ValidationInfo) -> Directories:
+        """An archive inside the inbox would feed itself for ever; links are followed to see it."""
+        home = (info.context or {}).get("home", "/")
+        real = {name: os.path.realpath(os.path.join(home, getattr(self, name))) for name in type(self).model_fields}
+        refuse(self, _clashes(real))
+        return self
+
+
+class Local(Section):
+    """The analyzer that works on this machine alone, without network or key."""
+
+    speech: Annotated[bool, flag()] = Field(default=True, description="Write down what is said.")
+    speech_model: Annotated[str, text("a directory or a model's name, or empty", r".*")] = Field(
+        default="", description="Directory or name of the speech model; empty takes the one that is installed."
+    )
+    slide_text: Annotated[bool, flag()] = Field(default=True, description="Read the text on slides.")
+
+
+class AnalyzerChoice(Section):
+    """What studies the videos. `analyzer: local` is short for `analyzer: {use: local}`."""
+
+    shorthand: ClassVar[str] = "use"
+
+    use: Annotated[AnalyzerName, choice(AnalyzerName)] = Field(
+        default="auto",
+        description="auto takes gemini where a key is set, else local; probe reads only what the container says.",
+    )
+    local: Local = Local()
+
+
+class Limits(Section):
+    """Videos beyond these limits go to failed/ without being studied."""
+
+    max_file_size: Annotated[Bytes, size(1, 1024 * TIB)] = Field(default=50 * GIB, description="The largest file.")
+    max_duration: Annotated[Seconds, duration(1, 30 * DAY)] = Field(default=12 * HOUR, description="The longest video.")
+    max_pixels: Annotated[int, whole(1, 1_000_000_000)] = Field(
+        default=40_000_000, description="The largest picture, width times height (8K has 33 million)."
+    )
+    max_streams: Annotated[int, whole(1, 10_000)] = Field(default=64, description="The most streams in one container.")
+
+
+class Intake(Section):
+    """How files in the inbox are noticed, and which count as videos."""
+
+    watch: Annotated[Watch, choice(Watch)] = Field(
+        default="auto",
+        description="How changes are noticed: auto tries events and polls where they do not work (network shares).",
+    )
+    poll_interval: Annotated[Seconds, duration(0.1, HOUR)] = Field(
+        default=5.0, description="The time between two looks while polling."
+    )
+    rescan_interval: Annotated[Seconds, duration(1, DAY)] = Field(
+        default=30.0, description="The time between two whole scans, which find what events missed."
+    )
+    settle: Annotated[Seconds, duration(0, HOUR)] = Field(
+        default=2.0,
+        description="How long a file must stand still where nobody can tell whether it is still being written.",
+    )
+    suffixes: Annotated[tuple[str, ...], texts(_suffix)] = Field(
+        default=tuple(_SUFFIXES.split()),
+        description="Names that end so are videos; capital letters count as small ones.",
+    )
+    ignore: Annotated[tuple[str, ...], texts(_glob)] = Field(
+        default=tuple(_IGNORED.split()), description="Files and folders whose names match one of these are left alone."
+    )
+    hard_links: Annotated[bool, flag()] = Field(
+        default=False, description="Take files that have a second name elsewhere (hard links), too."
+    )
+
+
+class Queue(Section):
+    """Who comes first: the task with the lowest figure, where waiting counts, too."""
+
+    priority: Annotated[int, whole(0, 1000)] = Field(default=50, description="The figure of a plain task.")
+    small_below: Annotated[Bytes, size(0, 1024 * TIB)] = Field(
+        default=100 * 10**6, description="Files below this size are small."
+    )
+    small_bonus: Annotated[int, whole(0, 1000)] = Field(
+        default=10, description="Small files get this much less: they come earlier."
+    )
+    large_above: Annotated[Bytes, size(0, 1024 * TIB)] = Field(
+        default=500 * 10**6, description="Files above this size are large."
+    )
+    large_penalty: Annotated[int, whole(0, 1000)] = Field(
+        default=10, description="Large files get this much more: they come later."
+    )
+    retry_penalty: Annotated[int, whole(0, 1000)] = Field(
+        default=20, description="Each further attempt gets this much more."
+    )
+    ageing: Annotated[Seconds, duration(1, 30 * DAY)] = Field(
+        default=MINUTE, description="Waiting this long is worth one point, so that nothing waits for ever."
+    )
+
+    @model_validator(mode="after")
+    def _small_is_not_large(self) -> Queue:
+        if self.small_below > self.large_above:
+            refuse(self, [("small_below", "large_above", "it must not be above queue.large_above")])
+        return self
+
+
+class Retry(Section):
+    """What happens after a failed attempt."""
+
+    max_retries: Annotated[int, whole(0, 100)] = Field(
+        default=3, description="Further attempts after the first, for failures that may pass."
+    )
+    poison_limit: Annotated[int, whole(1, 100)] = Field(
+        default=2, description="A video that has felled its worker so many times goes to failed/."
+    )
+
+
+class Workers(Section):
+    """The processes that study the videos, one video at a time each."""
+
+    min: Annotated[int, whole(1, 64)] = Field(default=1, description="The fewest workers.")
+    max: Annotated[int | Literal["auto"], auto_or(whole(1, 64))] = Field(
+        default="auto", description="The most workers; auto is one for each processor this service may use, 8 at most."
+    )
+    threads: Annotated[int | Literal["auto"], auto_or(whole(1, 256))] = Field(
+        default="auto", description="Threads in each worker; auto shares the processors out among the workers."
+    )
+    memory_limit: Annotated[Bytes, size(256 * MIB, TIB)] = Field(
+        default=2 * GIB, description="The most memory of one worker; an attempt that wants more fails."
+    )
+    cpu_time_limit: Annotated[Seconds, duration(1, 30 * DAY)] = Field(
+        default=4 * HOUR, description="The most processor time of one attempt, summed over its threads."
+    )
+    timeout: Annotated[Seconds, duration(1, 30 * DAY)] = Field(
+        default=3 * HOUR, description="The deadline of one attempt; after it the worker is ended."
+    )
+
+    @property
+    def most(self) -> int:
+        """`max` as a number."""
+        if self.max != "auto":
+            return self.max
+        return max(self.min, min(_MOST_AUTO_WORKERS, _processors()))
+
+    @property
+    def threads_each(self) -> int:
+        """`threads` as a number."""
+        if self.threads != "auto":
+            return self.threads
+        return max(1, _processors() // self.most)
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> Workers:
+        if self.max != "auto" and self.min > self.max:
+            refuse(self, [("min", "max", f"it must not be above workers.max, which is {self.max}")])
+        return self
+
+
+class Service(Section):
+    """The daemon itself."""
+
+    drain: Annotated[Seconds, duration(0, DAY)] = Field(
+        default=30.0,
+        description="How long running tasks may go on after a stop was asked for; then they are given back.",
+    )
+
+
+class Logs(Section):
+    """The log, written to standard error."""
+
+    level: Annotated[LogLevel, choice(LogLevel)] = Field(
+        default="info", description="The least important entries that are written."
+    )
+    format: Annotated[LogFormat, choice(LogFormat)] = Field(
+        default="auto",
+        description="auto is text on a terminal and in the journal of systemd, else one JSON object a line.",
+    )
+
+
+class Settings(Section):
+    """All that the file may say."""
+
+    directories: Directories = Directories()
+    template: Annotated[str, _template] = Field(
+        default="comprehensive_lesson", description="The template of the reports."
+    )
+    language: Annotated[str, _language] = Field(
+        default="auto",
+        description="The language of the reports: auto is that of the video, else a language tag (BCP 47).",
+    )
+    output_pattern: Annotated[str, report_name()] = Field(
+        default="{relpath}.md", description="The names of the reports below the reports directory."
+    )
+    analyzer: AnalyzerChoice = AnalyzerChoice()
+    after_success: Annotated[Fate, choice(Fate)] = Field(
+        default="archive", description="What becomes of a video that was done."
+    )
+    limits: Limits = Limits()
+    intake: Intake = Intake()
+    queue: Queue = Queue()
+    retry: Retry = Retry()
+    workers: Workers = Workers()
+    service: Service = Service()
+    logs: Logs = Logs()
+
+
+class Config(Settings):
+    """The settings in effect at one home directory; `load` makes it."""
+
+    home: Path
+    """Absolute. It comes from `--home` or `GSVRD_HOME`, never from the file."""
+
+    @property
+    def inbox(self) -> Path:
+        """Absolute path of the directory that is watched."""
+        return self.home / self.directories.inbox
+
+    @property
+    def reports(self) -> Path:
+        """Absolute path of the directory of reports."""
+        return self.home / self.directories.reports
+
+    @property
+    def archive(self) -> Path:
+        """Absolute path of the directory for videos that were done."""
+        return self.home / self.directories.archive
+
+    @property
+    def failed(self) -> Path:
+        """Absolute path of the directory for videos that could not be done."""
+        return self.home / self.directories.failed
+
+    @property
+    def state(self) -> Path:
+        """Absolute path of the directory of database and lock."""
+        return self.home / self.directories.state
+
+
+def _processors() -> int:
+    """How many processors this process may use (affinity; a quota of the control group does not show here)."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,215 @@
+"""Rules: how one value of the configuration may be written, in words for people and as JSON schema for editors.
+
+`models` hangs one rule on each field (`Annotated[int, whole(1, 64)]`). A rule takes the raw value (text from the file
+or from a variable, or a Python value) and gives the typed one, or says what is allowed instead. Types come from the
+rule and never from YAML's guesses, so `language: no` is Norwegian and `settle: 1:30` is a mistake, not ninety.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+from pydantic_core import PydanticCustomError, core_schema
+
+from gsvrd.config import units
+
+Number = TypeVar("Number", int, float)
+
+PATTERN_FIELDS = ("title", "stem", "relpath", "timestamp", "date", "template", "batch", "hash8")
+"""What `output_pattern` may name in braces."""
+
+NOT_ALLOWED = "not_allowed"
+"""The pydantic error type of a refused value; its context holds `allowed` and `because` (empty if all is said)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one value may be written. `read` raises `ValueError`; its text, if any, says what exactly is wrong."""
+
+    allowed: str
+    schema: Mapping[str, Any]
+    read: Callable[[object], object]
+    show: Callable[[Any], object] = lambda value: value
+    """The typed value as a person would write it."""
+    many: bool = False
+    """A list: in a variable it is written as YAML, `[.mp4, .mov]`."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> core_schema.CoreSchema:
+        """Pydantic's hook: this rule alone decides about the field."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def _check(self, value: object) -> object:
+        try:
+            return self.read(value)
+        except ValueError as error:
+            context = {"allowed": self.allowed, "because": "" if value is None else str(error)}
+            raise PydanticCustomError(NOT_ALLOWED, "allowed: {allowed}", context) from error
+
+
+def whole(least: int, most: int) -> Rule:
+    """A whole number."""
+
+    def read(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9][0-9_]{0,17}", value.strip()):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError
+        return _within(value, least, most)
+
+    schema = {"type": "integer", "minimum": least, "maximum": most}
+    return Rule(f"a whole number from {least} to {most}", schema, read)
+
+
+def size(least: int, most: int) -> Rule:
+    """Bytes."""
+    low, high = units.show_size(least), units.show_size(most)
+    return Rule(
+        f"a size from {low} to {high}: bytes, or with a unit (kB MB GB TB are powers of 1000, KiB MiB GiB TiB of 1024)",
+        {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": units.SIZE_PATTERN}]},
+        lambda value: _within(units.parse_size(value), least, most),
+        units.show_size,
+    )
+
+
+def duration(least: float, most: float) -> Rule:
+    """Seconds."""
+    low, high = units.show_duration(least), units.show_duration(most)
+    return Rule(
+        f"a duration from {low} to {high}: seconds, or with units (250ms, 90s, 5m, 1h30m, 2d)",
+        {"anyOf": [{"type": "number"}, {"type": "string", "pattern": units.DURATION_PATTERN}]},
+        lambda value: _within(units.parse_duration(value), least, most),
+        units.show_duration,
+    )
+
+
+def flag() -> Rule:
+    """True or false."""
+
+    def read(value: object) -> bool:
+        word = value.strip().lower() if isinstance(value, str) else value
+        if word is True or word == "true":
+            return True
+        if word is False or word == "false":
+            return False
+        raise ValueError
+
+    return Rule("true or false", {"type": "boolean"}, read)
+
+
+def choice(literal: object) -> Rule:
+    """One of the words of a `Literal`."""
+    words: tuple[str, ...] = get_args(literal)
+
+    def read(value: object) -> str:
+        word = _text(value).strip()
+        if word not in words:
+            raise ValueError
+        return word
+
+    return Rule(_either(words), {"enum": list(words)}, read)
+
+
+def auto_or(rule: Rule) -> Rule:
+    """The word `auto`, or what `rule` allows."""
+
+    def read(value: object) -> object:
+        return "auto" if isinstance(value, str) and value.strip() == "auto" else rule.read(value)
+
+    return Rule(f"auto, or {rule.allowed}", {"anyOf": [{"const": "auto"}, dict(rule.schema)]}, read)
+
+
+def text(allowed: str, pattern: str) -> Rule:
+    """Text that matches `pattern` as a whole."""
+
+    def read(value: object) -> str:
+        found = _text(value)
+        if not re.fullmatch(pattern, found):
+            raise ValueError
+        return found
+
+    return Rule(allowed, {"type": "string", "pattern": f"^(?:{pattern})$"}, read)
+
+
+def texts(item: Rule) -> Rule:
+    """A list of what `item` allows, as a tuple."""
+
+    def read(value: object) -> tuple[object, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError
+        return tuple(_item(item, entry) for entry in value)
+
+    schema = {"type": "array", "items": dict(item.schema), "uniqueItems": True}
+    return Rule(f"a list, each entry {item.allowed}", schema, read, list, many=True)
+
+
+def directory() -> Rule:
+    """A directory, relative to the home or absolute; `~` is expanded."""
+
+    def read(value: object) -> str:
+        path = os.path.expanduser(_text(value))
+        if not path.strip():
+            raise ValueError
+        if path.startswith("~"):
+            raise ValueError("there is no such user here")
+        return path
+
+    return Rule("a directory: a path below the home directory, or an absolute one", {"type": "string"}, read)
+
+
+def report_name() -> Rule:
+    """The names of reports, with fields in braces."""
+
+    def read(value: object) -> str:
+        pattern = _text(value)
+        _check_pattern(pattern)
+        return pattern
+
+    fields = " ".join(f"{{{name}}}" for name in PATTERN_FIELDS)
+    return Rule(f"a relative path without '..' that may use {fields}", {"type": "string", "minLength": 1}, read)
+
+
+def _check_pattern(pattern: str) -> None:
+    """Raise `ValueError` unless `pattern` names a file below the reports directory and uses known fields only."""
+    unknown = [name for name in re.findall(r"{([^{}]*)}", pattern) if name not in PATTERN_FIELDS]
+    if unknown:
+        raise ValueError(f"there is no field {{{unknown[0]}}}")
+    literal = re.sub(r"{[^{}]*}", "x", pattern)
+    if "{" in literal or "}" in literal:
+        raise ValueError("the braces do not match")
+    if literal.startswith(("/", "~")):
+        raise ValueError("it must be relative to the reports directory")
+    folders = literal.split("/")
+    if "." in folders or ".." in folders:
+        raise ValueError("'.' and '..' are no folders of their own")
+    if not folders[-1].strip():
+        raise ValueError("it must end in a file name")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+def _item(rule: Rule, entry: object) -> object:
+    try:
+        return rule.read(entry)
+    except ValueError as error:
+        raise ValueError(f"the entry {entry!r} is not allowed") from error
+
+
+def _within(value: Number, least: float, most: float) -> Number:
+    if not least <= value <= most:
+        raise ValueError
+    return value
+
+
+def _either(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}"
