@@ -1,0 +1,419 @@
+"""TaskQueue: one statement a transition, one transaction a turn.
+
+The daemon's loop calls the transition methods while it works; each appends to a journal in memory. `commit()` writes the
+journal in one `BEGIN IMMEDIATE`, so under load one fsync serves many tasks and alone each change is durable at once.
+Every statement is guarded by id, state and attempt: when no row answers, somebody else was first (an operator's cancel,
+say), and the statement's `on_lost` is called after the commit.
+
+A task may be handed to a worker before its claim is committed. That is safe: until the commit nothing it does has an
+effect outside its own temporary directory, and if the daemon dies there the row is simply still pending.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, field
+from functools import partial
+
+import msgspec
+from sqlite_utils import Database
+
+from gsvrd.clock import Clock
+from gsvrd.errors import ErrorFacts, ErrorKind
+from gsvrd.model import Home, NewTask, OutcomeKind, Priorities, Task, TaskState
+
+OnLost = Callable[[], None]
+OnRow = Callable[[int], None]
+
+_TASK_COLUMNS = "id, path, name, dev, ino, size, mtime_ns, attempt, spent, deaths, priority, created_at, report"
+
+# A file that is known already may have another name by now.
+_ADD = """
+INSERT INTO tasks
+    (path, name, dev, ino, size, mtime_ns, state, priority, rank, created_at, change, changed_at, changed_by, why)
+VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, 'add', ?, ?, ?)
+ON CONFLICT (dev, ino, size, mtime_ns) WHERE home IN ('inbox', 'kept')
+    DO UPDATE SET path = excluded.path, name = excluded.name WHERE path <> excluded.path
+"""
+_REFUSE = """
+INSERT OR IGNORE INTO tasks
+    (path, name, dev, ino, size, mtime_ns, state, priority, rank, created_at, change, changed_at, changed_by, why,
+     outcome, error)
+VALUES (?, ?, ?, ?, ?, ?, 'failed', 0, 0, ?, 'refuse', ?, ?, ?, 'failed', ?)
+"""
+_CLAIM = """
+UPDATE tasks SET state = 'running', attempt = attempt + 1, worker = ?, outcome = NULL, error = NULL,
+    change = 'claim', changed_at = ?, changed_by = ?, why = ''
+WHERE id = ? AND state = 'pending' AND attempt = ?
+"""
+_COMPLETE = """
+UPDATE tasks SET state = 'completed', outcome = 'succeeded', error = NULL, sha256 = coalesce(?, sha256), worker = NULL,
+    change = 'complete', changed_at = ?, changed_by = ?, why = ?
+WHERE id = ? AND state = 'running' AND attempt = ?
+"""
+_FAIL = """
+UPDATE tasks SET state = 'failed', outcome = ?, error = ?, sha256 = coalesce(?, sha256), spent = spent + 1,
+    deaths = deaths + ?, report = NULL, worker = NULL,
+    change = 'fail', changed_at = ?, changed_by = ?, why = ?
+WHERE id = ? AND state = 'running' AND attempt = ?
+"""
+_RETRY = """
+UPDATE tasks SET state = 'pending', outcome = ?, error = ?, spent = spent + 1, deaths = deaths + ?,
+    priority = ?, rank = created_at + ? * ?, due_at = ?, worker = NULL,
+    change = 'retry', changed_at = ?, changed_by = ?, why = ?
+WHERE id = ? AND state = 'running' AND attempt = ?
+"""
+_RELEASE = """
+UPDATE tasks SET state = 'pending', outcome = ?, error = ?, due_at = ?, report = iif(?, NULL, report), worker = NULL,
+    change = 'release', changed_at = ?, changed_by = ?, why = ?
+WHERE id = ? AND state = 'running' AND attempt = ?
+"""
+_CANCEL = """
+UPDATE tasks SET state = 'cancelled', outcome = iif(state = 'running', 'cancelled', outcome), report = NULL,
+    due_at = NULL, worker = NULL, change = 'cancel', changed_at = ?, changed_by = ?, why = ?
+WHERE id = ? AND state IN ('pending', 'running')
+"""
+_REQUEUE = """
+UPDATE tasks SET state = 'pending', outcome = NULL, error = NULL, spent = 0, deaths = 0, due_at = NULL,
+    change = 'requeue', changed_at = ?, changed_by = ?, why = ?
+WHERE id = ? AND state IN ('failed', 'cancelled')
+"""
+_ABANDONED = """
+UPDATE tasks SET state = 'pending', outcome = 'died', error = ?, due_at = NULL, worker = NULL,
+    change = 'release', changed_at = ?, changed_by = ?, why = 'the daemon ended while this ran'
+WHERE state = 'running'
+"""
+_PROMOTE = "UPDATE tasks SET due_at = NULL WHERE state = 'pending' AND due_at <= ?"
+_RESERVE = "UPDATE tasks SET report = ? WHERE id = ? AND state = 'running' AND attempt = ?"
+_MOVED = "UPDATE tasks SET home = ? WHERE id = ?"
+_PROGRESS = "UPDATE attempts SET stage = ?, fraction = ? WHERE task = ? AND number = ? AND ended_at IS NULL"
+_KEEP = """
+INSERT INTO stages (task, stage, attempt, made_at, result)
+SELECT id, ?, attempt, ?, ? FROM tasks WHERE id = ? AND state = 'running' AND attempt = ?
+ON CONFLICT (task, stage) DO UPDATE SET attempt = excluded.attempt, made_at = excluded.made_at, result = excluded.result
+"""
+_FORGET_STAGES = "DELETE FROM stages WHERE task = ?"
+_SET = """
+INSERT INTO service (key, value, changed_at) VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at
+"""
+
+_WINDOW_MIN, _WINDOW_MAX = 8, 512
+
+
+@dataclass(slots=True)
+class _Window:
+    """The next tasks in line, read ahead; thrown away whenever the order may have changed."""
+
+    tasks: deque[Task] = field(default_factory=deque)
+    handed: set[int] = field(default_factory=set)
+    """Given out in this turn, claim not committed yet."""
+    stale: bool = True
+    exhausted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stranded:
+    """An ended task whose source was not taken away."""
+
+    task: Task
+    state: TaskState
+    sha256: str
+    error: ErrorFacts | None
+
+
+class TaskQueue:
+    """The durable queue, owned by one thread of one process.
+
+    Transition methods take the figures of the attempt they are about; they do not touch the disk. Only `commit`, `ready`
+    and the reading methods do, and may raise `sqlite3.Error`; a failed commit keeps the journal for the next try.
+    """
+
+    def __init__(self, db: Database, clock: Clock, priorities: Priorities | None = None, actor: str = "daemon") -> None:
+        self._conn = db.conn
+        self._clock = clock
+        self.priorities = priorities or Priorities()
+        self._actor = actor
+        self._journal: list[tuple[str, tuple[object, ...], OnLost | None, OnRow | None]] = []
+        self._window = _Window()
+        self._data_version = 0
+        self._next_due: float | None = None
+        self._due_known = False
+        self._reserved: set[str] = set()
+        self._staged: set[int] = set()
+        """Tasks with rows in `stages`, as far as this process had to do with them."""
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def ready(self) -> Task | None:
+        """The next task in line, to be claimed in this turn; None when nothing waits for a worker."""
+        window = self._window
+        if not window.tasks and not (window.exhausted and not window.stale):
+            self._read_ahead()
+        if not window.tasks:
+            return None
+        task = window.tasks.popleft()
+        window.handed.add(task.id)
+        return task
+
+    def _read_ahead(self) -> None:
+        window = self._window
+        handed = len(window.handed)
+        limit = min(_WINDOW_MAX, max(_WINDOW_MIN, 2 * handed))
+        rows = self._conn.execute(
+            f"SELECT {_TASK_COLUMNS} FROM tasks WHERE state = 'pending' AND due_at IS NULL"  # noqa: S608 (a constant)
+            " ORDER BY rank, id LIMIT ?",
+            (limit + handed,),
+        ).fetchall()
+        window.tasks = deque(Task(*row) for row in rows if row[0] not in window.handed)
+        window.exhausted = len(rows) < limit + handed
+        window.stale = False
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether `ready` may know of more than it has said: worth a call when a worker is free."""
+        return bool(self._window.tasks) or self._window.stale or not self._window.exhausted
+
+    def next_due(self) -> float | None:
+        """Wall time at which the next waiting task becomes ready; None when none waits."""
+        if not self._due_known:
+            self._next_due = self._conn.execute(
+                "SELECT min(due_at) FROM tasks WHERE state = 'pending' AND due_at IS NOT NULL"
+            ).fetchone()[0]
+            self._due_known = True
+        return self._next_due
+
+    def look(self) -> bool:
+        """True when another process has committed since the last look: the order in line may be another one."""
+        version = self._conn.execute("PRAGMA data_version").fetchone()[0]
+        changed = bool(version != self._data_version)
+        if changed:
+            self._data_version = version
+            self._forget_window()
+        return changed
+
+    def kept(self, task: int) -> dict[str, bytes]:
+        """Results of the finished stages of `task`, as JSON, by stage."""
+        stages = dict(self._conn.execute("SELECT stage, result FROM stages WHERE task = ?", (task,)).fetchall())
+        if stages:
+            self._staged.add(task)
+        return stages
+
+    def still_running(self, task: int, attempt: int) -> bool:
+        """Whether this attempt is the current one, as far as the disk knows."""
+        row = self._conn.execute(
+            "SELECT 1 FROM tasks WHERE id = ? AND state = 'running' AND attempt = ?", (task, attempt)
+        ).fetchone()
+        return row is not None
+
+    def path_of(self, task: int) -> bytes:
+        """Where the source of a task was seen last."""
+        return bytes(self._conn.execute("SELECT path FROM tasks WHERE id = ?", (task,)).fetchone()[0])
+
+    def name_taken(self, report: str) -> bool:
+        """Whether another task has this report name, in the database or in the journal."""
+        if report in self._reserved:
+            return True
+        return self._conn.execute("SELECT 1 FROM tasks WHERE report = ?", (report,)).fetchone() is not None
+
+    def stranded(self) -> list[Stranded]:
+        """Ended tasks whose source still lies in the inbox: a crash came before the move."""
+        rows = self._conn.execute(
+            f"SELECT state, sha256, error, {_TASK_COLUMNS} FROM tasks"  # noqa: S608 (a constant)
+            " WHERE home = 'inbox' AND state IN ('completed', 'failed')"
+        ).fetchall()
+        return [
+            Stranded(Task(*row[3:]), TaskState(row[0]), row[1] or "", _facts(row[2]) if row[2] else None)
+            for row in rows
+        ]
+
+    def is_live(self, task: int) -> bool:
+        """Whether a task is pending or running."""
+        row = self._conn.execute("SELECT state FROM tasks WHERE id = ?", (task,)).fetchone()
+        return row is not None and row[0] in (TaskState.PENDING, TaskState.RUNNING)
+
+    def running(self) -> list[Task]:
+        """Tasks in state running; at start, those of a daemon that died."""
+        rows = self._conn.execute(
+            f"SELECT {_TASK_COLUMNS} FROM tasks WHERE state = 'running'"  # noqa: S608 (a constant)
+        ).fetchall()
+        return [Task(*row) for row in rows]
+
+    def service(self, key: str) -> object:
+        """What was stored under `key` by `set_service`; None when nothing was."""
+        row = self._conn.execute("SELECT value FROM service WHERE key = ?", (key,)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0])
+
+    # -- transitions -------------------------------------------------------------------------------------------------
+
+    def add(self, new: NewTask, why: str = "") -> None:
+        """A settled video enters; if its file is queued already, only its name is brought up to date."""
+        now = self._clock.wall()
+        priority = self.priorities.priority(new.size)
+        rank = self.priorities.rank(priority, now)
+        self._note(_ADD, (*astuple(new), priority, rank, now, now, self._actor, why))
+
+    def refuse(self, new: NewTask, error: ErrorFacts, on_row: OnRow) -> None:
+        """Something that can never be a video is put on record as failed; `on_row` gets its number if it is new."""
+        now = self._clock.wall()
+        self._note(_REFUSE, (*astuple(new), now, now, self._actor, error.message, _json(error)), on_row=on_row)
+
+    def claim(self, task: Task, worker: int, on_lost: OnLost | None = None) -> int:
+        """A worker gets it; returns the number of the attempt."""
+        self._note(_CLAIM, (worker, self._clock.wall(), self._actor, task.id, task.attempt), on_lost)
+        return task.attempt + 1
+
+    def complete(self, task: int, attempt: int, sha256: str = "", why: str = "", on_lost: OnLost | None = None) -> None:
+        """Its report is in place."""
+        self._note(_COMPLETE, (sha256 or None, self._clock.wall(), self._actor, why, task, attempt), on_lost)
+        self._forget_stages(task)
+
+    def fail(
+        self, task: int, attempt: int, outcome: OutcomeKind, error: ErrorFacts, sha256: str = "", *, death: bool = False
+    ) -> None:
+        """Given up for good."""
+        now = self._clock.wall()
+        values = (outcome, _json(error), sha256 or None, int(death), now, self._actor, error.message, task, attempt)
+        self._note(_FAIL, values)
+        self._forget_stages(task)
+
+    def retry(
+        self, task: Task, attempt: int, outcome: OutcomeKind, error: ErrorFacts, delay_s: float, *, death: bool = False
+    ) -> None:
+        """The attempt is spent; another may start after `delay_s`."""
+        now = self._clock.wall()
+        priority = task.priority + self.priorities.retry_penalty
+        why = f"{error.message}; next try in {delay_s:.0f} s"
+        values = (outcome, _json(error), int(death), priority, priority, self.priorities.ageing_s)
+        self._note(_RETRY, (*values, now + delay_s if delay_s > 0 else None, now, self._actor, why, task.id, attempt))
+
+    def release(
+        self,
+        task: int,
+        attempt: int,
+        why: str,
+        outcome: OutcomeKind = OutcomeKind.RELEASED,
+        delay_s: float = 0.0,
+        error: ErrorFacts | None = None,
+        *,
+        drop_name: bool = False,
+    ) -> None:
+        """Given back: shutdown, quota, trouble of the machine. The attempt does not count."""
+        now = self._clock.wall()
+        due = now + delay_s if delay_s > 0 else None
+        facts = _json(error) if error else None
+        self._note(_RELEASE, (outcome, facts, due, drop_name, now, self._actor, why, task, attempt))
+
+    def cancel(self, task: int, why: str, on_lost: OnLost | None = None) -> None:
+        """No longer wanted; the attempt number moves on with the next claim, so a late result is dropped."""
+        self._note(_CANCEL, (self._clock.wall(), self._actor, why, task), on_lost)
+        self._forget_stages(task)
+
+    def requeue(self, task: int, why: str, on_lost: OnLost | None = None) -> None:
+        """An operator tries again, from the start."""
+        self._note(_REQUEUE, (self._clock.wall(), self._actor, why, task), on_lost)
+
+    def recover(self) -> None:
+        """At start: what still says running belongs to a daemon that died, and is given back with that on record."""
+        error = ErrorFacts(ErrorKind.CRASHED, "the daemon ended while this ran")
+        self._note(_ABANDONED, (_json(error), self._clock.wall(), self._actor))
+
+    # -- what goes with an attempt -----------------------------------------------------------------------------------
+
+    def keep(self, task: int, attempt: int, stage: str, result: bytes) -> None:
+        """A finished stage of the current attempt is stored."""
+        self._staged.add(task)
+        self._note(_KEEP, (stage, self._clock.wall(), result, task, attempt))
+
+    def _forget_stages(self, task: int) -> None:
+        if task in self._staged:
+            self._staged.discard(task)
+            self._note(_FORGET_STAGES, (task,))
+
+    def progress(self, task: int, attempt: int, stage: str, fraction: float) -> None:
+        """How far an attempt is, for people."""
+        self._note(_PROGRESS, (stage, round(fraction, 3), task, attempt))
+
+    def reserve(self, task: int, attempt: int, report: str) -> None:
+        """The report of this task gets this name, for good."""
+        self._reserved.add(report)
+        self._note(_RESERVE, (report, task, attempt))
+
+    def moved(self, task: int, home: Home) -> None:
+        """Its source file lies elsewhere now; the same identity may enter again."""
+        self._note(_MOVED, (home, task))
+
+    def set_service(self, key: str, value: object) -> None:
+        """Store a small fact about the service, for `gsvrctl` and the next start."""
+        self._note(_SET, (key, msgspec.json.encode(value).decode(), self._clock.wall()))
+
+    # -- the transaction ---------------------------------------------------------------------------------------------
+
+    def _note(
+        self, sql: str, values: tuple[object, ...], on_lost: OnLost | None = None, on_row: OnRow | None = None
+    ) -> None:
+        self._journal.append((sql, values, on_lost, on_row))
+
+    @property
+    def journalled(self) -> int:
+        """How many statements wait for `commit`."""
+        return len(self._journal)
+
+    def promote(self) -> None:
+        """Let tasks whose time has come join the line."""
+        due = self.next_due()
+        if due is not None and due <= (now := self._clock.wall()):
+            self._note(_PROMOTE, (now,))
+
+    def commit(self) -> None:
+        """Write the journal in one durable transaction, then the callbacks: `on_lost` where no row answered.
+
+        Raises `sqlite3.Error` with nothing written; the journal is kept and the next commit tries it again.
+        """
+        if not self._journal:
+            return
+        calls: list[Callable[[], None]] = []
+        execute = self._conn.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            for sql, values, on_lost, on_row in self._journal:
+                cursor = execute(sql, values)
+                if on_lost is not None and cursor.rowcount == 0:
+                    calls.append(on_lost)
+                elif on_row is not None and cursor.rowcount:
+                    calls.append(partial(on_row, cursor.lastrowid or 0))
+            execute("COMMIT")
+        except sqlite3.Error:
+            if self._conn.in_transaction:
+                execute("ROLLBACK")
+            raise
+        self._after_commit()
+        for call in calls:
+            call()
+
+    def _after_commit(self) -> None:
+        reordered = any(sql in _REORDERING for sql, *_ in self._journal)
+        self._journal.clear()
+        self._reserved.clear()
+        self._window.handed.clear()
+        if reordered:
+            self._forget_window()
+
+    def _forget_window(self) -> None:
+        self._window.tasks.clear()
+        self._window.stale = True
+        self._due_known = False
+
+
+_REORDERING = frozenset({_ADD, _RETRY, _RELEASE, _CANCEL, _REQUEUE, _ABANDONED, _PROMOTE})
+"""Statements after which the line may be another one."""
+
+
+def _json(error: ErrorFacts) -> str:
+    return msgspec.json.encode(error).decode()
+
+
+def _facts(text: str) -> ErrorFacts:
+    return msgspec.json.decode(text, type=ErrorFacts)
