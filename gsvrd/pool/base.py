@@ -1,0 +1,66 @@
+"""The seam between the loop and whoever does the work. Implementations: `process.ProcessPool`, `inline.InlinePool`.
+
+A pool knows nothing of queues, states or files. It is given assignments and reports events; for every assignment exactly
+one of `Finished`, `Failed` or `Died` comes back, unless it was cancelled: then nothing more does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gsvrd.pool.messages import Assign, Event
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """One worker, for people."""
+
+    pid: int
+    """0 where workers are no processes."""
+    task: int | None
+    """What it works on."""
+
+
+class Pool(Protocol):
+    """Workers, and what they say."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `events` has something to say."""
+        ...
+
+    def events(self) -> list[Event]:
+        """What was said since the last call, in order of each worker. Never blocks."""
+        ...
+
+    def next_deadline(self) -> float | None:
+        """Monotonic time at which `events` wants to be called though nothing was said."""
+        ...
+
+    def free(self) -> int:
+        """How many assignments would be taken now."""
+        ...
+
+    def assign(self, assign: Assign) -> int:
+        """Hand one over to a free worker; returns its pid. Raises `LookupError` when none is free."""
+        ...
+
+    def answer(self, task: int, name: str) -> None:
+        """Answer the `Reserve` of a running attempt; nothing happens if it is gone."""
+        ...
+
+    def cancel(self, task: int) -> None:
+        """End the attempt at `task` now; no event of it will follow."""
+        ...
+
+    def resize(self, size: int) -> None:
+        """Want `size` workers: more start at once, fewer retire after their task."""
+        ...
+
+    def workers(self) -> list[WorkerFacts]:
+        """All workers that are up."""
+        ...
+
+    def close(self) -> None:
+        """End all workers, whatever they do. No events follow."""
+        ...

@@ -1,0 +1,203 @@
+"""A worker: takes one assignment at a time from its channel, works, and says how it ended.
+
+`serve` is the loop, the same in a process and in the inline pool; `main` is the first thing a worker process runs. A
+worker never opens SQLite, never touches the inbox but through a checked descriptor, and ends when its daemon does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gsvrd.errors import ErrorFacts, ErrorKind, TaskError
+from gsvrd.pool.channel import Channel
+from gsvrd.pool.messages import (
+    Assign,
+    Failed,
+    Finished,
+    FromWorker,
+    Hello,
+    Keep,
+    Progress,
+    Reserve,
+    Reserved,
+    decode_order,
+    encode,
+)
+
+PROGRESS_INTERVAL_S = 0.5
+_PLACE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO})
+
+
+class Desk:
+    """What the work sees of the worker: how to say something about the current attempt."""
+
+    def __init__(self, channel: Channel, assign: Assign) -> None:
+        self._channel = channel
+        self._assign = assign
+        self._said: tuple[str, float] = ("", 0.0)
+
+    def progress(self, stage: str, fraction: float) -> None:
+        """How far it is; said at most twice a second, and whenever the stage changes."""
+        now = time.monotonic()
+        if stage == self._said[0] and now - self._said[1] < PROGRESS_INTERVAL_S:
+            return
+        self._said = (stage, now)
+        self._send(Progress(self._assign.task, self._assign.attempt, stage, fraction))
+
+    def keep(self, stage: str, result: bytes) -> None:
+        """A stage is finished; `result` is JSON."""
+        self._send(Keep(self._assign.task, self._assign.attempt, stage, result))
+
+    def reserve(self, name: str) -> str:
+        """Ask for a report name; returns the one to use. Waits for the daemon, which answers once it is durable."""
+        self._send(Reserve(self._assign.task, self._assign.attempt, name))
+        for order in self._channel.receive():
+            answer = decode_order(order)
+            if isinstance(answer, Reserved) and answer.attempt == self._assign.attempt:
+                return answer.name
+        raise HungUp
+
+    def _send(self, message: FromWorker) -> None:
+        self._channel.send(encode(message))
+
+
+class HungUp(BaseException):
+    """The daemon is gone, or wants nothing more from this attempt. Not an `Exception`: nothing may swallow it."""
+
+
+class Work(Protocol):
+    """What is done with an assignment."""
+
+    def __call__(self, assign: Assign, desk: Desk) -> Finished:
+        """One attempt; raises `TaskError` when it fails for a reason that can be named."""
+        ...
+
+
+WorkMaker = Callable[[bytes], Work]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """What a worker process may use; 0 means no limit."""
+
+    memory_bytes: int = 0
+    cpu_time_s: float = 0.0
+    """Per attempt."""
+
+
+def serve(channel: Channel, work: Work, limits: WorkerLimits | None = None) -> None:
+    """Work until the channel closes."""
+    channel.send(encode(Hello()))
+    while not channel.closed:
+        for order in channel.receive():
+            assign = decode_order(order)
+            if not isinstance(assign, Assign):
+                continue
+            if limits is not None:
+                _limit_cpu_time(limits.cpu_time_s)
+            ending = _attempt(work, assign, Desk(channel, assign))
+            channel.send(encode(ending))
+            if isinstance(ending, Failed) and ending.error.kind is ErrorKind.MEMORY:
+                return  # a fresh process has its memory back
+
+
+def _attempt(work: Work, assign: Assign, desk: Desk) -> Finished | Failed:
+    try:
+        return work(assign, desk)
+    except TaskError as error:
+        facts = error.facts
+    except MemoryError:
+        hint = "Raise workers.memory_limit, or give this video a machine with more memory."
+        facts = ErrorFacts(ErrorKind.MEMORY, "the worker reached its memory limit", hint)
+    except OSError as error:
+        facts = _os_error(error)
+    except Exception as error:  # noqa: BLE001 (an edge: whatever it was, it becomes a record and the worker goes on)
+        facts = _unknown(error)
+    return Failed(assign.task, assign.attempt, facts)
+
+
+def _os_error(error: OSError) -> ErrorFacts:
+    if error.errno in _PLACE_ERRNOS:
+        hint = "Free space, or mend the directory; the work goes on by itself."
+        return ErrorFacts(ErrorKind.PLACE, f"the machine is in trouble: {error.strerror}", hint, detail=repr(error))
+    return _unknown(error)
+
+
+def _unknown(error: Exception) -> ErrorFacts:
+    hint = "This is a fault in gsvrd: please report it with the detail below."
+    message = f"unexpected {type(error).__name__}: {error}"
+    return ErrorFacts(ErrorKind.UNKNOWN, message, hint, detail="".join(traceback.format_exception(error))[-8000:])
+
+
+# -- the process ---------------------------------------------------------------------------------------------------------
+
+
+def main(connection: socket.socket, lifeline: socket.socket, maker: str, settings: bytes, limits: WorkerLimits) -> None:
+    """Run in a fresh child of the fork server until the daemon hangs up or dies."""
+    _settle_signals()
+    _end_with_the_daemon(lifeline)
+    _limit(limits)
+    with contextlib.suppress(HungUp):
+        serve(Channel(connection, blocking=True), resolve(maker)(settings), limits)
+    # Native libraries keep threads and at-exit handlers that may crash or hang; there is nothing left to save.
+    os._exit(0)
+
+
+def resolve(maker: str) -> WorkMaker:
+    """The function named `module:function`."""
+    module, _, name = maker.partition(":")
+    found: WorkMaker = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _settle_signals() -> None:
+    """Leave the daemon's process group and ignore what is meant for the daemon.
+
+    All of these are blocked since before the fork. Ignoring a signal also throws away one that waits, so TERM, which must
+    work later, is ignored for a moment first.
+    """
+    os.setsid()
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _end_with_the_daemon(lifeline: socket.socket) -> None:
+    """End at once when the daemon's end of the lifeline closes, however the daemon died and whatever we are doing.
+
+    With a fork server the parent-death signal of the kernel watches the wrong process; a read that ends does not.
+    """
+
+    def watch() -> None:
+        lifeline.recv(1)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def _limit(limits: WorkerLimits) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limits.memory_bytes:
+        # DATA counts what is written to, unlike AS, which the reserved address space of native libraries would exceed.
+        resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, resource.RLIM_INFINITY))
+
+
+def _limit_cpu_time(cpu_time_s: float) -> None:
+    if cpu_time_s:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        soft = int(used.ru_utime + used.ru_stime + cpu_time_s) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
