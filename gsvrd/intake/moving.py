@@ -1,0 +1,192 @@
+"""Taking a source out of the inbox: into `archive/` or `failed/`, or away. Called in the filing thread.
+
+The way is link, then unlink: watchdog answers a plain delete at once, but holds an unmatched move out for half a second
+and everything behind it. The file is held by a descriptor that was checked, so what is moved is what was studied.
+A crash between link and unlink is finished by the next try.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gsvrd.errors import ErrorKind, TaskError
+from gsvrd.intake.identity import Identity, open_checked
+
+SIDECAR_SUFFIXES = (b".srt", b".vtt")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of the inbox that is done with."""
+
+    path: bytes
+    inbox: bytes
+    identity: Identity
+
+
+def sidecars(path: bytes) -> list[bytes]:
+    """Subtitle files of the video at `path`: `x.srt` first, then `x.en.vtt` and the like. Links are left out."""
+    folder, name = os.path.split(path)
+    stem = os.path.splitext(name)[0]
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            base, suffix = os.path.splitext(entry.name)
+            if suffix.lower() in SIDECAR_SUFFIXES and (base == stem or base.startswith(stem + b".")):
+                with contextlib.suppress(OSError):
+                    if entry.is_file(follow_symlinks=False):
+                        found.append(os.path.join(folder, entry.name))
+    return sorted(found, key=lambda found_path: (len(found_path), found_path))
+
+
+def move_out(source: Source, target: bytes) -> bool:
+    """Move the source and its sidecars to the same place below `target`; a name that is taken gets a number.
+
+    Returns False when the file is gone or another one now: then nothing is moved. Raises OSError when the target cannot
+    take it.
+    """
+    beside = sidecars(source.path)
+    destination = _move_checked(source, target)
+    if destination is None:
+        return False
+    for path in beside:
+        with contextlib.suppress(OSError):
+            _move_checked(Source(path, source.inbox, Identity.of(os.lstat(path))), target)
+    return True
+
+
+def delete(source: Source) -> bool:
+    """Remove the source if it is still the same file; False when it is not."""
+    fd = _open(source)
+    if fd is None:
+        return False
+    try:
+        _unlink_same(source.path, os.fstat(fd))
+    finally:
+        os.close(fd)
+    return True
+
+
+def move_special(source: Source, target: bytes) -> bool:
+    """Move something that is no regular file (a link, a pipe) by rename; folders and vanished things stay."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(source.path)
+        if (found.st_dev, found.st_ino) == (source.identity.dev, source.identity.ino) and not stat.S_ISDIR(
+            found.st_mode
+        ):
+            for destination in _free_names(_below(source, target)):
+                if not os.path.lexists(destination):
+                    os.rename(source.path, destination)
+                    return True
+    return False
+
+
+def _move_checked(source: Source, target: bytes) -> bytes | None:
+    fd = _open(source)
+    if fd is None:
+        return None
+    try:
+        wanted = _below(source, target)
+        destination = _place(fd, wanted)
+        _sync_directory(os.path.dirname(destination))
+        _unlink_same(source.path, os.fstat(fd))
+        return destination
+    finally:
+        os.close(fd)
+
+
+def _open(source: Source) -> int | None:
+    try:
+        return open_checked(source.path, source.inbox, source.identity)
+    except TaskError as error:
+        if error.kind is ErrorKind.PLACE:
+            raise OSError(errno.EIO, str(error)) from error
+        return None
+
+
+def _below(source: Source, target: bytes) -> bytes:
+    wanted = os.path.join(target, os.path.relpath(source.path, source.inbox))
+    os.makedirs(os.path.dirname(wanted), exist_ok=True)
+    return wanted
+
+
+def _place(fd: int, wanted: bytes) -> bytes:
+    """Give the open file a name at `wanted`, or at the first numbered name that is free."""
+    for destination in _free_names(wanted):
+        try:
+            os.link(b"/proc/self/fd/%d" % fd, destination, follow_symlinks=True)
+        except FileExistsError:
+            if _is_same(fd, destination):
+                return destination
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOENT):
+                raise
+            if _copy(fd, destination):
+                return destination
+        else:
+            return destination
+    raise AssertionError("names never run out")
+
+
+def _copy(fd: int, destination: bytes) -> bool:
+    """To another file system: a synced copy under a temporary name first. False when the name is taken."""
+    if os.path.lexists(destination):
+        return False
+    folder = os.path.dirname(destination)
+    # The name may already be as long as a name can be, so the temporary one does not grow from it.
+    temporary = os.path.join(folder, b".gsvrd-copy-%d" % os.fstat(fd).st_ino)
+    with open(os.dup(fd), "rb") as reader, open(temporary, "wb") as writer:
+        reader.seek(0)
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())
+    found = os.fstat(fd)
+    os.utime(temporary, ns=(found.st_atime_ns, found.st_mtime_ns))
+    try:
+        os.link(temporary, destination)
+    except FileExistsError:
+        return False
+    except OSError:
+        os.rename(temporary, destination)  # a file system without hard links
+        return True
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+    return True
+
+
+def _free_names(wanted: bytes) -> Iterator[bytes]:
+    yield wanted
+    folder, name = os.path.split(wanted)
+    stem, suffix = os.path.splitext(name)
+    number = 2
+    while True:
+        mark = b"-%d" % number
+        yield os.path.join(folder, stem[: 255 - len(mark) - len(suffix)] + mark + suffix)
+        number += 1
+
+
+def _is_same(fd: int, path: bytes) -> bool:
+    ours, theirs = os.fstat(fd), os.lstat(path)
+    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+
+
+def _unlink_same(path: bytes, ours: os.stat_result) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+            os.unlink(path)
+
+
+def _sync_directory(folder: bytes) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
