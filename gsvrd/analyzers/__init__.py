@@ -1,0 +1,1 @@
+"""What turns a video into an `Analysis`: the protocol in `base`, and its implementations."""

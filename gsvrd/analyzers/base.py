@@ -1,0 +1,82 @@
+"""The seam between a worker and what studies the video.
+
+A worker prepares a `Workbench` for one attempt and calls `Analyzer.analyze`. An analyzer never touches the queue, the
+report's place or the inbox; it reads `bench.source`, writes pictures into `bench.assets`, says how far it is, and keeps
+each finished stage through `bench.keep`, so that a later attempt gets it back instead of paying again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from gsvrd.analysis import Analysis, MediaFacts
+
+Kept = TypeVar("Kept", bound=BaseModel)
+
+
+class Workbench(Protocol):
+    """What a worker lays out for one attempt."""
+
+    @property
+    def source(self) -> str:
+        """A name PyAV can open that stands for the checked descriptor (`file:/proc/self/fd/N`), not the inbox path."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The file's name as people know it, without folders; printable, for titles and messages only."""
+        ...
+
+    @property
+    def facts(self) -> MediaFacts:
+        """What the probe stage found."""
+        ...
+
+    @property
+    def sidecars(self) -> Sequence[Path]:
+        """Subtitle files that lie beside the video (`.srt`, `.vtt`), best first."""
+        ...
+
+    @property
+    def assets(self) -> Path:
+        """An existing directory for pictures; it survives to the next attempt."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many threads native libraries may use."""
+        ...
+
+    @property
+    def language(self) -> str:
+        """The language the report shall be in: `auto`, or BCP 47."""
+        ...
+
+    def progress(self, step: str, fraction: float) -> None:
+        """Say that `step` is done to `fraction` (0 to 1). Cheap: repeated calls are thinned out."""
+        ...
+
+    def keep(self, stage: str, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
+        """The result of `stage`: from an earlier attempt if it finished there, else made now and stored."""
+        ...
+
+
+class Analyzer(Protocol):
+    """Studies one video at a time; one instance lives as long as its worker and may keep engines warm."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in the configuration and in the report."""
+        ...
+
+    def analyze(self, bench: Workbench) -> Analysis:
+        """Study the video.
+
+        Raises `TaskError` with a kind and a hint when the video cannot be studied. What could not be done without
+        failing goes into `Analysis.gaps`; nothing is invented.
+        """
+        ...
