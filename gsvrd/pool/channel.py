@@ -18,11 +18,12 @@ MAX_MESSAGE_BYTES = 64 << 20
 class Channel:
     """Frames over a connected stream socket."""
 
-    __slots__ = ("_buffer", "_outgoing", "_socket", "closed")
+    __slots__ = ("_blocks", "_buffer", "_outgoing", "_socket", "closed")
 
     def __init__(self, connected: socket.socket, *, blocking: bool) -> None:
         connected.setblocking(blocking)
         self._socket = connected
+        self._blocks = blocking
         self._buffer = bytearray()
         self._outgoing = bytearray()
         self.closed = False
@@ -66,7 +67,7 @@ class Channel:
     def receive(self) -> list[bytes]:
         """The whole messages that can be had now; a blocking end waits for at least one, or for the end of the file."""
         messages = self._split()
-        while not self.closed and not (messages and self._socket.getblocking()):
+        while not self.closed and not (messages and self._blocks):
             try:
                 data = self._socket.recv(_READ_BYTES)
             except BlockingIOError:
@@ -76,9 +77,12 @@ class Channel:
             if not data:
                 self.closed = True
                 break
-            self._buffer += data
-            messages += self._split()
-            if len(data) < _READ_BYTES and not self._socket.getblocking():
+            if not self._buffer and _is_one_message(data):  # nearly always: then there is nothing to copy
+                messages.append(data[_LENGTH.size :])
+            else:
+                self._buffer += data
+                messages += self._split()
+            if len(data) < _READ_BYTES and not self._blocks:
                 break
         return messages
 
@@ -108,3 +112,7 @@ class Channel:
         """Hang up."""
         self.closed = True
         self._socket.close()
+
+
+def _is_one_message(data: bytes) -> bool:
+    return len(data) >= _LENGTH.size and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size

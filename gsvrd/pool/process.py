@@ -237,12 +237,13 @@ class ProcessPool:
         self._watch_writes(worker)
 
     def _watch_writes(self, worker: _Worker) -> None:
-        if worker.stuffed == worker.channel.waiting:
+        waiting = worker.channel.waiting
+        if waiting == worker.stuffed:
             return
-        worker.stuffed = worker.channel.waiting
+        worker.stuffed = waiting
         fd = worker.channel.fileno()
         if fd in self._by_fd:
-            self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if worker.channel.waiting else 0))
+            self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if waiting else 0))
 
     def _unwatch(self, fd: int) -> None:
         if self._by_fd.pop(fd, None) is not None:
@@ -271,12 +272,11 @@ class ProcessPool:
         if self._closed:
             return
         staying = [worker for worker in self._workers if not worker.retiring and worker.condemned is None]
-        for worker in sorted(staying, key=lambda worker: worker.assign is not None)[
-            : max(0, len(staying) - self._size)
-        ]:
-            self._retire(worker)
         missing = self._size - len(staying)
-        if missing > 0 and self.clock.monotonic() >= self._starts.not_before:
+        if missing < 0:
+            for worker in sorted(staying, key=lambda worker: worker.assign is not None)[:-missing]:
+                self._retire(worker)
+        elif missing > 0 and self.clock.monotonic() >= self._starts.not_before:
             try:
                 for _ in range(missing):
                     self._start()
