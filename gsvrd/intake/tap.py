@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -34,8 +33,8 @@ from watchdog.observers.inotify_c import (
 )
 from watchdog.observers.inotify_move_event_grouper import GroupedInotifyEvent
 
-_FILE_EVENTS = InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_MOVED_TO | InotifyConstants.IN_CREATE
-_FOLDER_EVENTS = InotifyConstants.IN_MOVED_TO | InotifyConstants.IN_CREATE
+_COMES = InotifyConstants.IN_MOVED_TO | InotifyConstants.IN_CREATE
+_NEW_FOLDER = Mask(InotifyConstants.IN_CREATE | InotifyConstants.IN_ISDIR)
 _FILTER = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
 
 
@@ -49,7 +48,7 @@ class Word(Enum):
     LOST = auto()
     """Events were lost."""
     GONE = auto()
-    """The inbox itself was removed or unmounted; no more events come."""
+    """No more events come: the inbox itself was removed or unmounted, or watching failed."""
     LIMIT = auto()
     """A folder could not be watched: the user's limit on inotify watches is reached."""
     FAILED = auto()
@@ -63,6 +62,13 @@ class Notice:
     word: Word
     path: bytes = b""
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    path: bytes
+    callback: WatchCallback
+    id: CallbackId
 
 
 News = bytes | Notice
@@ -108,18 +114,31 @@ class Tell:
 
 
 class Tap(InotifyFD):
-    """watchdog's reader of inotify events; tells of files itself and hands only folders' events on to watchdog."""
+    """watchdog's reader of inotify events; tells of files itself and lets watchdog keep the watches.
+
+    To watchdog a folder only ever comes or goes: a rename inside the inbox is handed on as both. What watchdog makes of
+    renames misses folders that were made a moment before, keeps watching what was moved out, and ends its thread with a
+    KeyError when such a folder's name is used again.
+    """
 
     def __init__(self, inbox: bytes, is_interesting: Callable[[bytes], bool], tell: Tell) -> None:
         """Raises OSError (EMFILE) when the user has too many inotify instances."""
         super().__init__()
-        # `mkdir -p a/b` makes watchdog watch b twice, which is harmless, and print all that it knows, which is not.
-        warnings.filterwarnings("ignore", "Callback with id .* already exists", RuntimeWarning)
         self._inbox = inbox
         self._is_interesting = is_interesting
         self._tell = tell
         self._root: WatchDescriptor | None = None
-        self._folders: dict[WatchDescriptor, bytes] = {}
+        self._watches: dict[WatchDescriptor, _Watched] = {}
+
+    def run(self) -> None:
+        """The thread. However it ends, it says so: nothing is worse than a watcher that is silent for ever."""
+        why = "watching ended"
+        try:
+            super().run()
+        except (KeyError, AssertionError, OSError) as error:  # what watchdog's bookkeeping raises
+            why = f"watching ended: {error!r}"
+        finally:
+            self._tell(Notice(Word.GONE, why=why))
 
     def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
         """As in watchdog; keeps the path of each watch, and tells when there are no more watches to be had."""
@@ -129,7 +148,7 @@ class Tap(InotifyFD):
             if error.errno == errno.ENOSPC and path != self._inbox:  # of the inbox itself the observer tells
                 self._tell(Notice(Word.LIMIT))
             raise
-        self._folders[descriptor] = path[len(self._inbox) + 1 :]
+        self._watches[descriptor] = _Watched(path[len(self._inbox) + 1 :], callback, id_)
         if path == self._inbox:
             self._root = descriptor
         return descriptor
@@ -137,28 +156,38 @@ class Tap(InotifyFD):
     def handle_event(self, event: InotifyEvent) -> None:
         """One event from the kernel."""
         if event.is_queue_overflow:
-            super().handle_event(event)  # watches what was created meanwhile, before we look
+            self._watches.clear()
+            super().handle_event(event)  # watches everything anew, before we look
             self._tell(Notice(Word.LOST))
         elif event.is_ignored:
             super().handle_event(event)
-            self._folders.pop(event.wd, None)
+            self._watches.pop(event.wd, None)
             if event.wd == self._root:
-                self._tell(Notice(Word.GONE))
+                self._tell(Notice(Word.GONE, why="the inbox was removed or unmounted"))
+        elif event.wd not in self._watches:
+            return
+        elif event.is_moved_from and event.is_directory:
+            self._forget(self._path(event))
+        elif event.mask & _COMES and event.is_directory:
+            self._forget(self._path(event))
+            super().handle_event(InotifyEvent(event.wd, _NEW_FOLDER, 0, event.name))  # watched first, looked into then
+            self._tell(Notice(Word.FOLDER, self._path(event)))
         elif event.is_directory:
-            super().handle_event(event)  # watches a new folder, before we look into it
-            if event.is_moved_to:
-                # To be walked once more: its watches get their new paths here too, and a folder that was made in it just
-                # before the move, which was looked for under the old path in vain, gets a watch.
-                created = Mask(InotifyConstants.IN_CREATE | InotifyConstants.IN_ISDIR)
-                super().handle_event(InotifyEvent(event.wd, created, 0, event.name))
-            if event.mask & _FOLDER_EVENTS:
-                self._tell(Notice(Word.FOLDER, self._path(event)))
-        elif event.mask & _FILE_EVENTS and event.wd in self._folders and self._is_interesting(event.name):
+            super().handle_event(event)
+        elif event.mask & (_COMES | InotifyConstants.IN_CLOSE_WRITE) and self._is_interesting(event.name):
             self._tell(self._path(event))
 
     def _path(self, event: InotifyEvent) -> bytes:
-        folder = self._folders.get(event.wd, b"")
+        folder = self._watches[event.wd].path
         return folder + b"/" + event.name if folder else event.name
+
+    def _forget(self, path: bytes) -> None:
+        """Unwatch the folder and all below it; if it only moved, it is watched again when it arrives."""
+        for descriptor, watched in list(self._watches.items()):
+            if watched.path == path or watched.path.startswith(path + b"/"):
+                del self._watches[descriptor]
+                self.remove_callbacks([(descriptor, watched.id)])
+                watched.callback.on_watch_deleted(descriptor)
 
 
 class _Silent(InotifyEmitter):
@@ -188,9 +217,11 @@ class TapObserver(BaseObserver):
             self._tell(Notice(Word.READY))
             super().run()
         finally:
-            self.unschedule_all()
-            self._tap.stop()
-            self._tap.join()
+            try:
+                self.unschedule_all()
+            finally:
+                self._tap.stop()
+                self._tap.join()
 
     def stop(self) -> None:
         """Ask the thread to end; does not wait, since letting go may take half a second."""

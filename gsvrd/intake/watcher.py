@@ -149,7 +149,7 @@ class Watcher:
             self._settle_on("")
         else:  # GONE: the next scan finds out what is there now
             self.stop()
-            self.why = "the inbox was removed or unmounted"
+            self.why = notice.why
 
     def _probe(self) -> None:
         self._is_probing = True

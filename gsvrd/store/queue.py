@@ -14,8 +14,9 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
+from operator import attrgetter, itemgetter
 
 import msgspec
 from sqlite_utils import Database
@@ -34,8 +35,9 @@ _ADD = """
 INSERT INTO tasks
     (path, name, dev, ino, size, mtime_ns, state, priority, rank, created_at, change, changed_at, changed_by, why)
 VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, 'add', ?, ?, ?)
-ON CONFLICT (dev, ino, size, mtime_ns) WHERE home IN ('inbox', 'kept')
-    DO UPDATE SET path = excluded.path, name = excluded.name WHERE path <> excluded.path
+ON CONFLICT (ino, size, mtime_ns) WHERE home IN ('inbox', 'kept')
+    DO UPDATE SET path = excluded.path, name = excluded.name, dev = excluded.dev
+    WHERE path <> excluded.path OR dev <> excluded.dev
 """
 _REFUSE = """
 INSERT OR IGNORE INTO tasks
@@ -99,6 +101,9 @@ _SET = """
 INSERT INTO service (key, value, changed_at) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at
 """
+
+_values = attrgetter(*(field.name for field in fields(NewTask)))
+"""The first columns of a new row. `dataclasses.astuple` copies each value: it costs as much as the insertion itself."""
 
 _WINDOW_MIN, _WINDOW_MAX = 8, 512
 
@@ -253,12 +258,12 @@ class TaskQueue:
         now = self._clock.wall()
         priority = self.priorities.priority(new.size)
         rank = self.priorities.rank(priority, now)
-        self._note(_ADD, (*astuple(new), priority, rank, now, now, self._actor, why))
+        self._note(_ADD, (*_values(new), priority, rank, now, now, self._actor, why))
 
     def refuse(self, new: NewTask, error: ErrorFacts, on_row: OnRow) -> None:
         """Something that can never be a video is put on record as failed; `on_row` gets its number if it is new."""
         now = self._clock.wall()
-        self._note(_REFUSE, (*astuple(new), now, now, self._actor, error.message, _json(error)), on_row=on_row)
+        self._note(_REFUSE, (*_values(new), now, now, self._actor, error.message, _json(error)), on_row=on_row)
 
     def claim(self, task: Task, worker: int, on_lost: OnLost | None = None) -> int:
         """A worker gets it; returns the number of the attempt."""
@@ -375,11 +380,12 @@ class TaskQueue:
         if not self._journal:
             return
         calls: list[Callable[[], None]] = []
-        execute = self._conn.execute
+        cursor = self._conn.cursor()
+        execute = cursor.execute
         try:
             execute("BEGIN IMMEDIATE")
             for sql, values, on_lost, on_row in self._journal:
-                cursor = execute(sql, values)
+                execute(sql, values)
                 if on_lost is not None and cursor.rowcount == 0:
                     calls.append(on_lost)
                 elif on_row is not None and cursor.rowcount:
@@ -394,7 +400,7 @@ class TaskQueue:
             call()
 
     def _after_commit(self) -> None:
-        reordered = any(sql in _REORDERING for sql, *_ in self._journal)
+        reordered = not _REORDERING.isdisjoint(map(itemgetter(0), self._journal))
         self._journal.clear()
         self._reserved.clear()
         self._window.handed.clear()

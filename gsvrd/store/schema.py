@@ -93,8 +93,9 @@ _STATEMENTS = (
     "CREATE INDEX tasks_completed ON tasks(changed_at) WHERE state = 'completed'",
     "CREATE INDEX tasks_failed ON tasks(changed_at) WHERE state = 'failed'",
     "CREATE INDEX tasks_cancelled ON tasks(changed_at) WHERE state = 'cancelled'",
-    # A file that lies in the inbox is queued once, whatever has become of its task.
-    "CREATE UNIQUE INDEX tasks_in_inbox ON tasks(dev, ino, size, mtime_ns) WHERE home IN ('inbox', 'kept')",
+    # A file that lies in the inbox is queued once, whatever has become of its task. Not by device: its number may be
+    # another one after a remount.
+    "CREATE UNIQUE INDEX tasks_in_inbox ON tasks(ino, size, mtime_ns) WHERE home IN ('inbox', 'kept')",
     "CREATE UNIQUE INDEX tasks_report ON tasks(report) WHERE report IS NOT NULL",
     """
     CREATE TRIGGER task_made AFTER INSERT ON tasks BEGIN

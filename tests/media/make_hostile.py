@@ -58,7 +58,6 @@ _CLIP_NAMES: tuple[tuple[bytes, str], ...] = (
     (b"\x1b[31mred\x1b]0;title\x07 %s %n {0}.mp4", "terminal codes and format fields"),
     ("harmless \u202e4pm.exe \u200b.mp4".encode(), "letters that turn the direction of writing"),
     (b" spaces around \t.mp4", "space at the front, tab before the suffix"),
-    (b"..mp4.mp4", "a name that begins with two dots"),
     (b"SHOUTING.MP4", "suffix in capitals"),
     (b"twin.mp4", "differs from twin.MP4 only in capitals"),
     (b"twin.MP4", "differs from twin.mp4 only in capitals"),
@@ -173,6 +172,8 @@ def _special(folder: Path, outside: Path) -> Iterator[Hostile]:
     shared.write_bytes(broken.unique(good_clip(), 1002))
     (folder / "hard-link.mp4").hardlink_to(shared)
     yield Hostile(b"hard-link.mp4", "a second name of a file elsewhere", "either", apart, may_stay=True)
+    (folder / "..mp4.mp4").write_bytes(broken.unique(good_clip(), 1005))
+    yield Hostile(b"..mp4.mp4", "a hidden name that looks like going up", "either", apart, may_stay=True)
     locked = folder / "locked.mp4"
     locked.write_bytes(broken.unique(good_clip(), 1003))
     locked.chmod(0)

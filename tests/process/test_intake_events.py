@@ -19,6 +19,7 @@ from support.intakes import Door, put
 from watchdog.utils import BaseThread
 
 from gsvrd.intake.intake import IntakeSettings
+from gsvrd.intake.tap import Tap
 
 SLOW: dict[str, Any] = {"rescan_interval_s": 3600.0, "poll_interval_s": 3600.0}
 """With these only events can bring a file in, once the first scans are over."""
@@ -137,6 +138,40 @@ def test_folders_renamed_the_moment_they_are_made_are_watched(watching: Door, in
     for number in range(25):
         put(inbox / f"term{number}/inner/a.mp4")
     watching.until(lambda: len(watching.names) == 25)
+
+
+def test_a_folder_moved_out_is_no_longer_watched_and_its_name_can_be_used_again(watching: Door, inbox: Path) -> None:
+    def watched() -> list[bytes]:
+        observer = watching.intake._watcher._observer
+        assert observer is not None
+        return sorted(watch.path for watch in observer._tap._watches.values())
+
+    put(inbox / "term/week/a.mp4")
+    watching.until(lambda: len(watching.names) == 1)
+    os.rename(inbox / "term", inbox.parent / "away")
+    watching.until(lambda: watched() == [b""])
+    put(inbox / "term/week/b.mp4")
+    watching.until(lambda: watched() == [b"", b"term", b"term/week"])
+    shutil.rmtree(inbox / "term")
+    shutil.rmtree(inbox.parent / "away")
+    watching.until(lambda: watched() == [b""])
+    put(inbox / "term/week/c.mp4")
+    watching.until(lambda: "term/week/c.mp4" in watching.names)
+    assert watching.intake.describe()["why"] == "the probe file raised its event"
+
+
+def test_a_watcher_whose_thread_died_is_replaced(watching: Door, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(tap: Tap, event: object) -> None:
+        raise KeyError("planted")
+
+    with monkeypatch.context() as planted:
+        planted.setattr(Tap, "handle_event", fail)
+        put(inbox / "a.mp4")
+        watching.until(lambda: "planted" in watching.intake.describe()["why"] or watching.names)
+    watching.until(lambda: watching.names == ["a.mp4"])
+    until_quiet(watching)
+    put(inbox / "b.mp4")
+    watching.until(lambda: watching.names == ["a.mp4", "b.mp4"])
 
 
 def test_a_move_out_does_not_hold_up_what_follows(watching: Door, inbox: Path) -> None:

@@ -1,0 +1,5 @@
+"""`python -m gsvrd` is `gsvrd`."""
+
+from gsvrd.cli.gsvrd import main
+
+main()

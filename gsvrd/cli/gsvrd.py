@@ -1,0 +1,66 @@
+"""`gsvrd`: run the daemon, check a configuration, try a video. Heavy parts are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import click
+
+from gsvrd import __version__
+from gsvrd.cli.common import Group, config_option, edge, home_option
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gsvrd")
+def main() -> None:
+    """Turn videos into lesson plans: drop a video in inbox/, find a report in reports/."""
+
+
+@main.command()
+@home_option
+@config_option
+@edge
+def run(home: Path, config_file: Path | None) -> None:
+    """Run the daemon in the foreground.
+
+    \b
+    Signals: USR1 pauses, USR2 resumes, HUP reloads the configuration and rescans,
+    TERM or INT drains and stops (a second one: at once).
+    Exit codes: 0 drained, 64 usage, 65 damaged state, 75 another one runs,
+    77 no permission, 78 configuration.
+    """
+    from gsvrd import logs
+    from gsvrd.config.load import load
+    from gsvrd.daemon.run import run as run_daemon
+
+    read = partial(load, home, config_file, os.environ)
+    settings = read()
+    logs.setup(settings.logs.level, settings.logs.format, process="gsvrd")
+    run_daemon(settings, read)
+
+
+@main.command()
+@home_option
+@config_option
+@edge
+def check(home: Path, config_file: Path | None) -> None:
+    """Look for problems in the configuration without starting anything."""
+    from gsvrd.config.load import fingerprint, load
+    from gsvrd.config.places import find_file
+
+    settings = load(home, config_file, os.environ)
+    used = config_file or find_file(settings.home, os.environ)
+    click.echo(f"{used or 'the defaults'}: no problems (configuration {fingerprint(settings)})")
+
+
+@main.command()
+@click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--keep", is_flag=True, help="Leave the daemon's directory in place and say where it is.")
+@edge
+def demo(video: Path, keep: bool) -> None:
+    """Try VIDEO: start a daemon on a scratch directory, drop the video, show the report."""
+    from gsvrd.cli.demo import show
+
+    raise SystemExit(show(video, keep=keep))

@@ -1,0 +1,103 @@
+"""What `gsvrctl status` says, as data: the documented, stable JSON of `docs/status.md`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from gsvrd.config.places import Places
+from gsvrd.daemon.service import holder
+from gsvrd.store.reading import Reading
+
+SCHEMA = 1
+LAST_ERRORS = 5
+
+
+def down(places: Places) -> dict[str, Any]:
+    """The status where there is no database yet."""
+    return {
+        "schema": SCHEMA,
+        "state": "stopped",
+        "reason": "the daemon has never run here",
+        "since": None,
+        "pid": None,
+        "counts": dict.fromkeys(("pending", "running", "completed", "failed", "cancelled"), 0),
+        "workers": {"up": 0, "busy": 0, "pids": []},
+        "running": [],
+        "last_errors": [],
+        "doors": {},
+        "intake": None,
+        "reload": None,
+        "pause_wish": False,
+        "directories": _directories(places),
+        "version": None,
+        "analyzer": None,
+    }
+
+
+def status(reading: Reading, places: Places, lock: Path) -> dict[str, Any]:
+    """The status now. Works with the daemon down; the lock tells whether it is."""
+    pid = holder(lock)
+    run = reading.service("run") or {}
+    daemon = reading.service("daemon") or {}
+    doors = reading.service("doors") or {} if pid else {}
+    pids = reading.service("workers") or [] if pid else []
+    running = [_running(row) for row in reading.running()]
+    state, reason = _state(run, doors, pid)
+    return {
+        "schema": SCHEMA,
+        "state": state,
+        "reason": reason,
+        "since": run.get("since"),
+        "pid": pid,
+        "counts": reading.counts(),
+        "workers": {"up": len(pids), "busy": len(running) if pid else 0, "pids": pids},
+        "running": running,
+        "last_errors": [_error(row) for row in reading.last_errors(LAST_ERRORS)],
+        "doors": doors,
+        "intake": reading.service("intake") if pid else None,
+        "reload": reading.service("reload"),
+        "pause_wish": bool((reading.service("pause") or {}).get("paused")),
+        "directories": daemon.get("directories") or _directories(places),
+        "version": daemon.get("version"),
+        "analyzer": daemon.get("analyzer"),
+    }
+
+
+def _state(run: dict[str, Any], doors: dict[str, Any], pid: int | None) -> tuple[str, str]:
+    if pid is None:
+        if run.get("state") == "stopped":
+            return "stopped", run.get("reason", "")
+        return "stopped", "the daemon ended without a word (killed, or the machine went down)"
+    if doors and run.get("state") == "running":
+        return "blocked", "; ".join(door["reason"] for door in doors.values())
+    return run.get("state", "running"), run.get("reason", "")
+
+
+def _running(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "task": row["task"],
+        "name": row["name"],
+        "attempt": row["attempt"],
+        "worker": row["worker"],
+        "stage": row["stage"],
+        "fraction": row["fraction"],
+        "seconds": round(max(0.0, time.time() - row["started_at"]), 1),
+    }
+
+
+def _error(row: dict[str, Any]) -> dict[str, Any]:
+    error = row["error"] or {}
+    return {
+        "task": row["task"],
+        "name": row["name"],
+        "at": row["at"],
+        "kind": error.get("kind", "unknown"),
+        "message": error.get("message", ""),
+        "hint": error.get("hint", ""),
+    }
+
+
+def _directories(places: Places) -> dict[str, str]:
+    return {name: str(path) for name, path in places.directories.items()}

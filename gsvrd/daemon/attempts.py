@@ -1,0 +1,191 @@
+"""Attempts: from a pending task to the end of one try at it.
+
+Called by the loop: `dispatch` hands tasks to free workers, `hear` takes what a worker said. What an ending leads to is
+decided by `policy.retry` and carried out here on the queue; files are put in place by `Placing`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from gsvrd.clock import Clock
+from gsvrd.errors import ErrorFacts, ErrorKind
+from gsvrd.model import Home, OutcomeKind, Task
+from gsvrd.policy.retry import Answer, RetryStrategy
+from gsvrd.pool.base import Pool
+from gsvrd.pool.messages import Assign, Died, Event, Failed, Finished, Keep, Progress, Reserve
+from gsvrd.store.queue import TaskQueue
+
+log = structlog.get_logger("gsvrd.attempts")
+
+
+class Placing(Protocol):
+    """What becomes of files when an attempt has ended; see `placing.Places`."""
+
+    def choose_name(self, task: Task, wished: str) -> str:
+        """The report name this task gets."""
+        ...
+
+    def publish(self, task: Task, attempt: int, temporary: str, sha256: str) -> None:
+        """Put the report in place, complete the task, take the source away."""
+        ...
+
+    def give_up(self, task: Task, attempt: int, error: ErrorFacts, sha256: str) -> None:
+        """After the failure is on record: write the failure record, take the source away."""
+        ...
+
+    def clean(self, task: Task, attempt: int) -> None:
+        """Remove what an attempt left behind."""
+        ...
+
+
+@dataclass(slots=True)
+class Running:
+    """An attempt a worker has in hand."""
+
+    task: Task
+    attempt: int
+    worker: int
+    stage: str = ""
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The running attempts and what they lead to."""
+
+    queue: TaskQueue
+    pool: Pool
+    strategy: RetryStrategy
+    placing: Placing
+    clock: Clock
+    timeout_s: float
+    after_commit: Callable[[Callable[[], None]], None]
+    """Have something called once this turn's transaction is durable."""
+    chance: Callable[[], float] = random.random
+    debug: Callable[..., object] = field(default_factory=lambda: log.bind().debug)
+    """Bound once: the lazy logger costs 15 µs an entry, also of a level that is dropped."""
+    running: dict[int, Running] = field(default_factory=dict)
+
+    # -- starting ----------------------------------------------------------------------------------------------------
+
+    def dispatch(self, most: int) -> None:
+        """Hand tasks to free workers, as long as both last and fewer than `most` run."""
+        while len(self.running) < most and self.pool.free() and (task := self.queue.ready()) is not None:
+            attempt = task.attempt + 1
+            worker = self.pool.assign(self._assignment(task, attempt))
+            self.queue.claim(task, worker, on_lost=partial(self.drop, task.id))
+            self.running[task.id] = Running(task, attempt, worker)
+            self.debug("attempt_started", task=task.id, attempt=attempt, name=task.name, worker=worker)
+
+    def _assignment(self, task: Task, attempt: int) -> Assign:
+        return Assign(
+            task=task.id,
+            attempt=attempt,
+            path=task.path,
+            name=task.name,
+            identity=(task.dev, task.ino, task.size, task.mtime_ns),
+            queued_at=task.created_at,
+            kept=self.queue.kept(task.id) if task.attempt else {},
+            timeout_s=self.timeout_s,
+        )
+
+    # -- hearing -----------------------------------------------------------------------------------------------------
+
+    def hear(self, event: Event) -> None:
+        """Take one event; what an attempt that is no longer ours says is dropped."""
+        running = self.running.get(event.task)
+        if running is None or running.attempt != event.attempt:
+            return
+        match event:
+            case Progress(stage=stage, fraction=fraction):
+                running.stage = stage
+                self.queue.progress(event.task, event.attempt, stage, fraction)
+            case Keep(stage=stage, result=result):
+                self.queue.keep(event.task, event.attempt, stage, result)
+            case Reserve(name=name):
+                self._reserve(running, name)
+            case Finished(temporary=temporary, sha256=sha256):
+                del self.running[event.task]
+                self._finish(running, temporary, sha256)
+            case Failed(error=error, sha256=sha256):
+                del self.running[event.task]
+                self._fail(running, error, OutcomeKind.FAILED, sha256)
+            case Died(error=error):
+                del self.running[event.task]
+                outcome = OutcomeKind.TIMED_OUT if error.kind is ErrorKind.TIMEOUT else OutcomeKind.DIED
+                self._fail(running, error, outcome, "")
+
+    def _reserve(self, running: Running, wished: str) -> None:
+        name = self.placing.choose_name(running.task, wished)
+        self.queue.reserve(running.task.id, running.attempt, name)
+        running.task = replace(running.task, report=name)
+        self.after_commit(lambda: self.pool.answer(running.task.id, name))
+
+    def _finish(self, running: Running, temporary: str, sha256: str) -> None:
+        task, attempt = running.task, running.attempt
+        self.debug("attempt_finished", task=task.id, attempt=attempt)
+        if not temporary:
+            self.queue.complete(task.id, attempt, sha256)
+            return
+        # Only after the commit is the name in the report a durable one, and an operator's cancel known to us.
+        self.after_commit(lambda: self.placing.publish(task, attempt, temporary, sha256))
+
+    # -- failing -----------------------------------------------------------------------------------------------------
+
+    def _fail(self, running: Running, error: ErrorFacts, outcome: OutcomeKind, sha256: str) -> None:
+        task, attempt = running.task, running.attempt
+        death = outcome in (OutcomeKind.DIED, OutcomeKind.TIMED_OUT)
+        deaths = task.deaths + int(death)
+        verdict = self.strategy.judge(error.kind, spent=task.spent, deaths=deaths, chance=self.chance())
+        log.warning(
+            "attempt_failed",
+            task=task.id,
+            attempt=attempt,
+            name=task.name,
+            kind=error.kind.value,
+            error=error.message,
+            then=verdict.answer.value,
+            detail=error.detail or None,
+        )
+        match verdict.answer:
+            case Answer.RETRY:
+                self.queue.retry(task, attempt, outcome, error, verdict.delay_s, death=death)
+            case Answer.GIVE_BACK:
+                self.queue.release(task.id, attempt, error.message, outcome, verdict.delay_s, error)
+            case Answer.REPLACE:
+                self.queue.cancel(task.id, error.message)
+                self.queue.moved(task.id, Home.GONE)  # what lies there now has an identity of its own
+            case Answer.GIVE_UP:
+                self.queue.fail(task.id, attempt, outcome, error, sha256, death=death)
+                self.after_commit(lambda: self.placing.give_up(task, attempt, error, sha256))
+        self.placing.clean(task, attempt)
+
+    # -- ending from outside -----------------------------------------------------------------------------------------
+
+    def drop(self, task: int) -> None:
+        """End an attempt whose row is not ours any more: somebody cancelled it."""
+        running = self.running.pop(task, None)
+        if running is not None:
+            log.info("attempt_dropped", task=task, attempt=running.attempt)
+            self.pool.cancel(task)
+            self.placing.clean(running.task, running.attempt)
+
+    def drop_lost(self) -> None:
+        """After another process has written: end the attempts it has taken from us."""
+        for running in list(self.running.values()):
+            if not self.queue.still_running(running.task.id, running.attempt):
+                self.drop(running.task.id)
+
+    def give_back_all(self, why: str) -> None:
+        """End all attempts and give their tasks back, the attempts not spent."""
+        for running in list(self.running.values()):
+            self.pool.cancel(running.task.id)
+            self.queue.release(running.task.id, running.attempt, why)
+            self.placing.clean(running.task, running.attempt)
+        self.running.clear()

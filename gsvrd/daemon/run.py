@@ -1,0 +1,209 @@
+"""Wires the parts of the daemon together and runs the loop; the one place that knows every part. Called by `gsvrd run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from gsvrd.analyzers.local.settings import LocalSettings
+from gsvrd.analyzers.probe import MediaLimits
+from gsvrd.clock import SystemClock
+from gsvrd.config.load import fingerprint
+from gsvrd.config.models import Config
+from gsvrd.config.places import NAMES
+from gsvrd.daemon.attempts import Attempts
+from gsvrd.daemon.doors import Doors
+from gsvrd.daemon.filing import Filing
+from gsvrd.daemon.placing import Places
+from gsvrd.daemon.runstate import RunState
+from gsvrd.daemon.service import Lock, Notifier
+from gsvrd.daemon.signals import Doorbell, Signals, Wake
+from gsvrd.daemon.supervisor import AfterCommit, Supervisor, Timers
+from gsvrd.errors import AccessError, ConfigError, GsvrdError
+from gsvrd.intake.intake import Intake, IntakeSettings
+from gsvrd.model import Priorities
+from gsvrd.policy.retry import RetryStrategy
+from gsvrd.pool.execute import WorkSettings
+from gsvrd.pool.process import ProcessPool
+from gsvrd.pool.worker import WorkerLimits
+from gsvrd.store.queue import TaskQueue
+from gsvrd.store.schema import open_database
+
+log = structlog.get_logger("gsvrd.run")
+
+DATABASE, LOCK, DOORBELL = "gsvrd.db", "lock", "doorbell"
+_PRELOAD = ("gsvrd.pool.execute", "gsvrd.reports.lesson_plan", "av", "numpy", "PIL.Image", "jinja2")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkMaker:
+    """Which work the workers do; tests and benchmarks put another in its place."""
+
+    name: str = "gsvrd.pool.execute:make"
+    preload: tuple[str, ...] = _PRELOAD
+
+
+def run(config: Config, load: Callable[[], Config], work: WorkMaker | None = None) -> None:
+    """Run the daemon until it is told to stop. `load` reads the configuration again.
+
+    Raises `SetupError` when it cannot start.
+    """
+    os.umask(0o027)
+    _prepare(config)
+    lock = Lock(config.state / LOCK)
+    lock.acquire()
+    try:
+        _supervise(config, load, work or WorkMaker())
+    finally:
+        lock.release()
+
+
+def _supervise(config: Config, load: Callable[[], Config], work: WorkMaker) -> None:
+    clock, wake, doors = SystemClock(), Wake(), Doors()
+    signals = Signals(wake)
+    notifier = Notifier(os.environ)
+    db = open_database(config.state / DATABASE, create=True)
+    queue = TaskQueue(db, clock, _priorities(config))
+    timers, after_commit = Timers(clock), AfterCommit()
+    filing = Filing(wake.poke)
+    intake = Intake(_intake_settings(config), config.inbox, clock, wake.poke)
+    pool = ProcessPool(work.name, _work_settings(config), _limits(config), clock, work.preload)
+    places = Places(config, queue, filing, doors, clock, after_commit, timers.later, intake.forget)
+    strategy = RetryStrategy(config.retry.max_retries, config.retry.poison_limit)
+    attempts = Attempts(queue, pool, strategy, places, clock, config.workers.timeout, after_commit)
+    supervisor = Supervisor(
+        clock=clock,
+        queue=queue,
+        pool=pool,
+        intake=intake,
+        attempts=attempts,
+        places=places,
+        filing=filing,
+        doors=doors,
+        timers=timers,
+        after_commit=after_commit,
+        state=RunState(queue, clock, doors, notifier, _facts(config)),
+        notifier=notifier,
+        signals=signals,
+        wake=wake,
+        doorbell=Doorbell(config.state / DOORBELL),
+        inbox=os.fsencode(config.inbox),
+        reload=lambda supervisor: _reload(supervisor, pool, config, load),
+        drain_s=config.service.drain,
+        workers=config.workers.most,
+    )
+    try:
+        supervisor.run()
+    finally:
+        pool.close()
+        signals.restore()
+        db.close()
+
+
+def analyzer_of(config: Config) -> str:
+    """The analyzer in effect: `auto` is `local`, as long as there is no other."""
+    return "local" if config.analyzer.use == "auto" else config.analyzer.use
+
+
+def _prepare(config: Config) -> None:
+    """Make the directories that are missing and see that all can be used."""
+    for path in (config.inbox, config.reports, config.archive, config.failed, config.state):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AccessError(f"{path} cannot be made: {error.strerror}", _whose(path)) from error
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise AccessError(f"{path} cannot be read and written", _whose(path))
+    if analyzer_of(config) == "gemini":
+        raise ConfigError("the analyzer `gemini` comes with a later release", "Set analyzer: local.")
+
+
+def _whose(path: Path) -> str:
+    return f"Give it to the user the daemon runs as: chown -R {os.getuid()} {path}"
+
+
+def _reload(supervisor: Supervisor, pool: ProcessPool, config: Config, load: Callable[[], Config]) -> str:
+    """Put a changed configuration into effect as a whole, or keep the one there is and say why."""
+    try:
+        new = load()
+        if new.directories != config.directories:
+            raise ConfigError("directories cannot be changed while the daemon runs", "Restart it.")
+    except GsvrdError as error:
+        log.error("reload_refused", error=str(error), hint=error.hint)
+        return f"{error} {error.hint}"
+    pool.renew(_work_settings(new), _limits(new))
+    supervisor.queue.priorities = _priorities(new)
+    supervisor.intake.change(_intake_settings(new))
+    supervisor.places.config = new
+    supervisor.attempts.strategy = RetryStrategy(new.retry.max_retries, new.retry.poison_limit)
+    supervisor.attempts.timeout_s = new.workers.timeout
+    supervisor.drain_s = new.service.drain
+    supervisor.workers = new.workers.most
+    pool.resize(new.workers.most)
+    log.info("reloaded", configuration=fingerprint(new))
+    return ""
+
+
+# -- the configuration in each room's own words --------------------------------------------------------------------------
+
+
+def _facts(config: Config) -> dict[str, object]:
+    return {
+        "analyzer": analyzer_of(config),
+        "configuration": fingerprint(config),
+        "directories": {name: str(getattr(config, name)) for name in NAMES},
+    }
+
+
+def _priorities(config: Config) -> Priorities:
+    queue = config.queue
+    return Priorities(
+        base=queue.priority,
+        small_below_bytes=queue.small_below,
+        small_bonus=queue.small_bonus,
+        large_above_bytes=queue.large_above,
+        large_penalty=queue.large_penalty,
+        retry_penalty=queue.retry_penalty,
+        ageing_s=queue.ageing,
+    )
+
+
+def _intake_settings(config: Config) -> IntakeSettings:
+    intake = config.intake
+    return IntakeSettings(
+        watch=intake.watch,
+        poll_interval_s=intake.poll_interval,
+        rescan_interval_s=intake.rescan_interval,
+        settle_s=intake.settle,
+        suffixes=intake.suffixes,
+        ignore=intake.ignore,
+        hard_links=intake.hard_links,
+    )
+
+
+def _limits(config: Config) -> WorkerLimits:
+    return WorkerLimits(config.workers.memory_limit, config.workers.cpu_time_limit)
+
+
+def _work_settings(config: Config) -> bytes:
+    local, limits = config.analyzer.local, config.limits
+    return msgspec.json.encode(
+        WorkSettings(
+            inbox=str(config.inbox),
+            reports=str(config.reports),
+            work=str(config.state / "work"),
+            analyzer=analyzer_of(config),
+            local=LocalSettings(speech_model=local.speech_model, slide_text=local.slide_text, speech=local.speech),
+            limits=MediaLimits(limits.max_pixels, limits.max_duration, limits.max_streams),
+            max_file_bytes=limits.max_file_size,
+            threads=config.workers.threads_each,
+            template=config.template,
+            language=config.language,
+            output_pattern=config.output_pattern,
+        )
+    )

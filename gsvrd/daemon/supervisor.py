@@ -1,0 +1,340 @@
+"""THE loop. One turn: wait, then signals, intake, work, filing, timers; then everything learned in one transaction.
+
+It owns the queue, the pool and the run state, and nobody else writes the database while it lives, except for single
+guarded statements of `gsvrctl`, which then rings the doorbell. It never blocks but in `_wait` and in `commit`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import select
+import signal
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from gsvrd.clock import Clock
+from gsvrd.daemon.attempts import Attempts
+from gsvrd.daemon.doors import Doors
+from gsvrd.daemon.filing import Filing
+from gsvrd.daemon.grouping import STATEMENTS, Grouping
+from gsvrd.daemon.placing import Places
+from gsvrd.daemon.runstate import RunState
+from gsvrd.daemon.service import Notifier
+from gsvrd.daemon.signals import Doorbell, Signals, Wake
+from gsvrd.errors import ErrorFacts
+from gsvrd.intake.identity import Candidate, durable
+from gsvrd.intake.intake import Intake, Refusal
+from gsvrd.model import NewTask, Task
+from gsvrd.pool.base import Pool
+from gsvrd.store.queue import TaskQueue
+
+log = structlog.get_logger("gsvrd.supervisor")
+
+STORE_RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class Timers:
+    """Things to do later in the loop, by monotonic time."""
+
+    clock: Clock
+    _heap: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _order: itertools.count[int] = field(default_factory=itertools.count)
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Have `call` called in `delay_s` seconds or soon after."""
+        heapq.heappush(self._heap, (self.clock.monotonic() + delay_s, next(self._order), call))
+
+    def next(self) -> float | None:
+        """Monotonic time of the first."""
+        return self._heap[0][0] if self._heap else None
+
+    def run_due(self) -> None:
+        """Call what is due."""
+        now = self.clock.monotonic()
+        while self._heap and self._heap[0][0] <= now:
+            heapq.heappop(self._heap)[2]()
+
+
+@dataclass(slots=True)
+class AfterCommit:
+    """What waits for this turn's transaction to be durable."""
+
+    _calls: list[Callable[[], None]] = field(default_factory=list)
+
+    def __call__(self, call: Callable[[], None]) -> None:
+        """Have `call` called then."""
+        self._calls.append(call)
+
+    def run(self) -> None:
+        """Call them, and those they add."""
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """The parts, wired together by `daemon.run`, and the loop that drives them."""
+
+    clock: Clock
+    queue: TaskQueue
+    pool: Pool
+    intake: Intake
+    attempts: Attempts
+    places: Places
+    filing: Filing
+    doors: Doors
+    timers: Timers
+    after_commit: AfterCommit
+    state: RunState
+    notifier: Notifier
+    signals: Signals
+    wake: Wake
+    doorbell: Doorbell
+    inbox: bytes
+    reload: Callable[[Supervisor], str]
+    """Read the configuration again and put it into effect; returns what went wrong, or nothing."""
+    drain_s: float
+    workers: int
+    _grouping: Grouping = field(init=False)
+    _poller: select.poll = field(default_factory=select.poll)
+    _drain_ends: float | None = None
+    _stop_now: bool = False
+
+    def __post_init__(self) -> None:
+        """A part that is nobody else's business."""
+        self._grouping = Grouping(self.clock)
+
+    def run(self) -> None:
+        """Go round until a signal ends it and the work is drained."""
+        self._start()
+        while not self._is_over():
+            self._turn()
+        self._finish()
+
+    def _start(self) -> None:
+        for source in (self.pool, self.wake, self.doorbell):
+            self._poller.register(source.fileno(), select.POLLIN)
+        self.places.recover()
+        self.state.restore()
+        self.intake.start()
+        self.pool.resize(self.workers)
+        self._watch_the_watchdog()
+        self._commit()
+        log.info("ready", inbox=os.fsdecode(self.inbox), workers=self.workers, state=self.state.word)
+        self.notifier.ready()
+
+    def _turn(self) -> None:
+        self._wait()
+        self._take_signals()
+        self._take_files()
+        self.timers.run_due()
+        others_wrote = self._work()
+        self.state.tell(self.pool.workers(), self.intake.describe())
+        if self._commit() and others_wrote:
+            self.attempts.drop_lost()
+
+    def _wait(self) -> None:
+        deadline = self._next_deadline()
+        timeout_ms = None if deadline is None else max(0.0, (deadline - self.clock.monotonic()) * 1000)
+        ready = self._poll(timeout_ms)
+        if self.wake.fileno() in ready:
+            self.wake.clear()
+        if self.doorbell.fileno() in ready:
+            self.doorbell.clear()
+
+    def _poll(self, timeout_ms: float | None) -> set[int]:
+        return {fd for fd, _ in self._poller.poll(timeout_ms)}
+
+    def _next_deadline(self) -> float | None:
+        if self.queue.journalled or self.after_commit:
+            return self.clock.monotonic() if "state" not in self.doors.closed else self.timers.next()
+        if self._may_start and self.queue.is_unread and self.pool.free():
+            return self.clock.monotonic()
+        due = self.queue.next_due()
+        moments = [
+            self.pool.next_deadline(),
+            self.intake.next_deadline() if not self._is_draining else None,
+            self.timers.next(),
+            self._drain_ends,
+            None if due is None else self.clock.monotonic() + max(0.0, due - self.clock.wall()),
+        ]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    # -- signals -----------------------------------------------------------------------------------------------------
+
+    def _take_signals(self) -> None:
+        for number in self.signals.take():
+            log.info("signal", signal=number.name)
+            match number:
+                case signal.SIGUSR1:
+                    self.state.pause("SIGUSR1")
+                case signal.SIGUSR2:
+                    self.state.resume("SIGUSR2")
+                case signal.SIGHUP:
+                    self._reload()
+                case _:
+                    self._drain(number.name)
+
+    def _reload(self) -> None:
+        self.notifier.reloading()
+        problem = self.reload(self)
+        self.state.note_reload(problem)
+        self.intake.rescan()
+        self.notifier.ready()
+
+    def _drain(self, by: str) -> None:
+        if self._is_draining:
+            self._stop_now = True
+            return
+        self._drain_ends = self.clock.monotonic() + self.drain_s
+        self.state.drain(by)
+        self.notifier.stopping(self.drain_s + 5.0)
+        self.intake.stop()
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._drain_ends is not None
+
+    def _is_over(self) -> bool:
+        if not self._is_draining:
+            return False
+        if self._stop_now or self.clock.monotonic() >= (self._drain_ends or 0.0):
+            return True
+        return not (self.attempts.running or self.filing.open or self.queue.journalled or self.after_commit)
+
+    # -- files that come in ------------------------------------------------------------------------------------------
+
+    def _take_files(self) -> None:
+        if self._is_draining:
+            return
+        found = self.intake.turn()
+        if found.candidates:
+            candidates = found.candidates
+            self.filing.submit(
+                lambda: durable(candidates, self.inbox),
+                self._accept,
+                partial(self._not_durable, candidates),
+            )
+        for refusal in found.refusals:
+            self._refuse(refusal)
+
+    def _accept(self, candidates: list[Candidate]) -> None:
+        self.doors.open("inbox")
+        for candidate in candidates:
+            log.debug("video_accepted", name=candidate.name)
+            self.queue.add(_new_task(candidate))
+
+    def _not_durable(self, candidates: tuple[Candidate, ...], error: OSError) -> None:
+        self.doors.close("inbox", f"the inbox cannot be synced: {error.strerror or error}", self.clock.wall())
+        for candidate in candidates:
+            self.intake.forget(candidate.path, candidate.identity)
+        self.timers.later(STORE_RETRY_S, self.intake.rescan)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        new = _new_task(refusal)
+        log.warning("refused", name=refusal.name, error=refusal.facts.message)
+        self.queue.refuse(new, refusal.facts, on_row=partial(self._refused, new, refusal.facts))
+
+    def _refused(self, new: NewTask, facts: ErrorFacts, task_id: int) -> None:
+        values = (new.path, new.name, new.dev, new.ino, new.size, new.mtime_ns)
+        task = Task(task_id, *values, attempt=0, spent=0, deaths=0, priority=0, created_at=0.0, report=None)
+        self.places.give_up(task, 0, facts, "")
+
+    # -- work --------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> bool:
+        """Hear workers and hand out tasks, until all is quiet or enough is learned for one transaction.
+
+        True when another process has written meanwhile.
+        """
+        self._grouping.open()
+        others_wrote = self.queue.look()
+        while True:
+            self.filing.collect()
+            events = self.pool.events()
+            for event in events:
+                self.attempts.hear(event)
+            self._dispatch()
+            if events:
+                self._grouping.heard()
+            if self.queue.journalled >= STATEMENTS:
+                return others_wrote
+            if not events:
+                ready = self._linger()
+                if not ready or self.wake.fileno() in ready:
+                    return others_wrote
+                if self.doorbell.fileno() in ready:
+                    self.doorbell.clear()
+                    others_wrote |= self.queue.look()
+
+    def _linger(self) -> set[int]:
+        """What becomes readable while it is worth waiting for; nothing when the commit should not wait."""
+        if self.after_commit or not self.queue.journalled:
+            return set()
+        patience_s = self._grouping.patience_s()
+        return self._poll(patience_s * 1000) if patience_s else set()
+
+    @property
+    def _may_start(self) -> bool:
+        return not (self._is_draining or self.state.paused or self.doors.closed)
+
+    def _dispatch(self) -> None:
+        if self._may_start:
+            self.queue.promote()
+            self.attempts.dispatch(self.workers)
+
+    # -- the transaction ---------------------------------------------------------------------------------------------
+
+    def _commit(self) -> bool:
+        """Make what this turn learned durable, then do what waited for that. False: the database did not take it."""
+        began = self.clock.monotonic() if self.queue.journalled else None
+        try:
+            self.queue.commit()
+        except sqlite3.Error as error:
+            self.doors.close("state", f"the state database cannot be written: {error}", self.clock.wall())
+            log.error("commit_failed", error=str(error), statements=self.queue.journalled)
+            self.timers.later(STORE_RETRY_S, _nothing)
+            return False
+        if began is not None:
+            self._grouping.committed(self.clock.monotonic() - began)
+        self.doors.open("state")
+        self.after_commit.run()
+        return True
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        self.attempts.give_back_all("the daemon was stopped")
+        self.pool.close()
+        self.filing.collect()
+        self._commit()
+        self.filing.close()
+        self.filing.collect()
+        self.state.stop()
+        self._commit()
+        log.info("stopped")
+
+    def _watch_the_watchdog(self) -> None:
+        if self.notifier.watchdog_s is not None:
+            self.notifier.alive()
+            self.timers.later(self.notifier.watchdog_s, self._watch_the_watchdog)
+
+
+def _new_task(found: Candidate | Refusal) -> NewTask:
+    identity = found.identity
+    return NewTask(found.path, found.name, identity.dev, identity.ino, identity.size, identity.mtime_ns)
+
+
+def _nothing() -> None:
+    pass
