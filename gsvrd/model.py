@@ -113,7 +113,6 @@ class Task:
     report: str | None
     """The reserved name of its report, relative to the reports directory."""
 
-
     @property
     def owner(self) -> str:
         """What its report says it belongs to."""
