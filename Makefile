@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-VIDEO  ?= tests/media/samples/lecture-en.mp4
+export VIDEO ?= tests/media/samples/lecture-en.mp4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test check bench media lock clean
@@ -22,7 +22,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 demo: $(VENV)/.run ## Turn a sample video into a report, before your eyes (VIDEO=path for your own)
-	$(BIN)/gsvrd demo --keep '$(VIDEO)'
+	$(BIN)/gsvrd demo "$$VIDEO"
 
 run: $(VENV)/.run ## Start the daemon on ./inbox with config/gsvrd.yaml
 	$(BIN)/gsvrd run --home . --config config/gsvrd.yaml
@@ -32,6 +32,7 @@ test: $(VENV)/.dev ## Format, lint, types, import walls, all tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	-$(BIN)/python tests/media/fetch_real.py
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev ## Format, lint, types and import walls only

@@ -25,7 +25,7 @@ POLL_S = 0.1
 _console = Console(highlight=False)
 
 
-def show(video: Path, *, keep: bool) -> int:
+def show(video: Path) -> int:
     """Run it; returns the exit code: 0 when there is a report, 1 when the video failed."""
     home = Path(tempfile.mkdtemp(prefix="gsvrd-demo-"))
     (home / "inbox").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 
 from gsvrd import __version__
 from gsvrd.cli.common import Group, config_option, edge, home_option
+from gsvrd.errors import SetupError
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +33,12 @@ def run(home: Path, config_file: Path | None) -> None:
     Exit codes: 0 drained, 64 usage, 65 damaged state, 75 another one runs,
     77 no permission, 78 configuration.
     """
+    from gsvrd.daemon.signals import EARLY
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, EARLY)  # before the imports that take time
+
+    import structlog
+
     from gsvrd import logs
     from gsvrd.config.load import load
     from gsvrd.daemon.run import run as run_daemon
@@ -38,7 +46,13 @@ def run(home: Path, config_file: Path | None) -> None:
     read = partial(load, home, config_file, os.environ)
     settings = read()
     logs.setup(settings.logs.level, settings.logs.format, process="gsvrd")
-    run_daemon(settings, read)
+    try:
+        run_daemon(settings, read)
+    except SetupError:
+        raise
+    except Exception:  # noqa: BLE001 (an edge: the log keeps the traceback, redacted, and the service manager restarts)
+        structlog.get_logger("gsvrd").critical("crashed", exc_info=True)
+        raise SystemExit(os.EX_SOFTWARE) from None
 
 
 @main.command()
@@ -56,11 +70,16 @@ def check(home: Path, config_file: Path | None) -> None:
 
 
 @main.command()
-@click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--keep", is_flag=True, help="Leave the daemon's directory in place and say where it is.")
+@click.argument("video", type=click.Path(path_type=Path))
 @edge
-def demo(video: Path, keep: bool) -> None:
-    """Try VIDEO: start a daemon on a scratch directory, drop the video, show the report."""
+def demo(video: Path) -> None:
+    """Try VIDEO: start a daemon on a scratch directory, drop the video, show the report.
+
+    The directory stays, and where it is is said at the end.
+    """
     from gsvrd.cli.demo import show
 
-    raise SystemExit(show(video, keep=keep))
+    video = video.expanduser()  # make does not do it in VIDEO=~/...
+    if not video.is_file():
+        raise click.BadParameter(f"there is no file {video}")
+    raise SystemExit(show(video))

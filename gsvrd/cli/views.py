@@ -39,6 +39,10 @@ def status(facts: dict[str, Any]) -> None:
             f"{facts['workers']['busy']} of {facts['workers']['up']} workers busy"
         )
     _console.print(" · ".join(f"{number} {state}" for state, number in facts["counts"].items()))
+    if facts["machine"] and facts["running"]:
+        machine = facts["machine"]
+        workers = _size(machine["workers_bytes"])
+        _console.print(f"machine: CPU {machine['cpu']:.0%}, memory {machine['memory']:.0%}; workers hold {workers}")
     intake = facts["intake"]
     if intake and intake.get("trouble"):
         _console.print(Text(f"inbox: {intake['trouble']}", style="red"))
@@ -71,7 +75,7 @@ def _errors(rows: list[dict[str, Any]]) -> None:
     _console.print("\nlast errors")
     table = _table("task", "when", "video", "what")
     for row in rows:
-        what = escape(f"{row['message']} {row['hint']}".strip())
+        what = escape(_sentences(row["message"], row["hint"]))
         table.add_row(str(row["task"]), _moment(row["at"]), escape(row["name"]), what)
     _console.print(table)
 
@@ -105,13 +109,18 @@ def task(facts: dict[str, Any]) -> None:
     if facts["sha256"]:
         _console.print(f"sha256: {facts['sha256']}")
     if facts["error"]:
-        _console.print(Text(f"{facts['error']['message']} {facts['error']['hint']}".strip(), style="red"))
+        _console.print(Text(_sentences(facts["error"]["message"], facts["error"]["hint"]), style="red"))
     table = _table("when", "what", "attempt", "who", "why")
     for event in facts["events"]:
         table.add_row(
             _moment(event["at"]), event["change"], str(event["attempt"] or ""), event["actor"], escape(event["why"])
         )
     _console.print(table)
+
+
+def _sentences(message: str, hint: str) -> str:
+    ended = message if message.endswith((".", "!", "?", "。")) else f"{message}."
+    return f"{ended[:1].upper()}{ended[1:]} {hint}".strip()
 
 
 def _table(*columns: str) -> Table:

@@ -21,6 +21,7 @@ from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.runstate import RunState
+from gsvrd.daemon.sampler import SystemSampler
 from gsvrd.daemon.service import Lock, Notifier
 from gsvrd.daemon.signals import Doorbell, Signals, Wake
 from gsvrd.daemon.supervisor import AfterCommit, Supervisor, Timers
@@ -89,6 +90,7 @@ def _supervise(config: Config, load: Callable[[], Config], work: WorkMaker) -> N
         after_commit=after_commit,
         state=RunState(queue, clock, doors, notifier, _facts(config)),
         notifier=notifier,
+        sampler=SystemSampler(),
         signals=signals,
         wake=wake,
         doorbell=Doorbell(config.state / DOORBELL),
@@ -205,5 +207,7 @@ def _work_settings(config: Config) -> bytes:
             template=config.template,
             language=config.language,
             output_pattern=config.output_pattern,
+            log_level=config.logs.level,
+            log_format=config.logs.format,
         )
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
@@ -16,6 +16,7 @@ import structlog
 from gsvrd import __version__
 from gsvrd.clock import Clock
 from gsvrd.daemon.doors import Doors
+from gsvrd.daemon.sampler import Sample
 from gsvrd.daemon.service import Notifier
 from gsvrd.pool.base import WorkerFacts
 from gsvrd.store.queue import TaskQueue
@@ -75,6 +76,10 @@ class RunState:
         """How the last reload went; an empty `problem` is a good end."""
         self._reload = {"at": self.clock.wall(), "problem": problem}
         self._put("reload", self._reload)
+
+    def note_sample(self, sample: Sample) -> None:
+        """How the machine is."""
+        self._put("machine", {"at": self.clock.wall(), **asdict(sample)})
 
     def tell(self, workers: list[WorkerFacts], intake: Mapping[str, Any]) -> None:
         """Once a turn: write what has changed."""

@@ -14,6 +14,8 @@ from collections import deque
 from pathlib import Path
 from types import FrameType
 
+EARLY = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+"""Would end a daemon that has not got so far yet; `gsvrd run` blocks them first of all, and `Signals` takes what waited."""
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -93,6 +95,7 @@ class Signals:
         for number in WATCHED:
             signal.signal(number, self._note)
         signal.set_wakeup_fd(wake.write_fd, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY)
         # A stuck loop can be asked where it is stuck, also by systemd's watchdog, whose ABRT faulthandler answers.
         faulthandler.register(signal.SIGQUIT, chain=False)
         faulthandler.enable()

@@ -25,6 +25,7 @@ from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.grouping import STATEMENTS, Grouping
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.runstate import RunState
+from gsvrd.daemon.sampler import Sampler
 from gsvrd.daemon.service import Notifier
 from gsvrd.daemon.signals import Doorbell, Signals, Wake
 from gsvrd.errors import ErrorFacts
@@ -37,6 +38,7 @@ from gsvrd.store.queue import TaskQueue
 log = structlog.get_logger("gsvrd.supervisor")
 
 STORE_RETRY_S = 1.0
+SAMPLE_S = 10.0
 
 
 @dataclass(slots=True)
@@ -98,6 +100,7 @@ class Supervisor:
     after_commit: AfterCommit
     state: RunState
     notifier: Notifier
+    sampler: Sampler
     signals: Signals
     wake: Wake
     doorbell: Doorbell
@@ -130,6 +133,7 @@ class Supervisor:
         self.intake.start()
         self.pool.resize(self.workers)
         self._watch_the_watchdog()
+        self._sample()
         self._commit()
         log.info("ready", inbox=os.fsdecode(self.inbox), workers=self.workers, state=self.state.word)
         self.notifier.ready()
@@ -324,6 +328,12 @@ class Supervisor:
         self.state.stop()
         self._commit()
         log.info("stopped")
+
+    def _sample(self) -> None:
+        """A reading of the machine, while there is something to read."""
+        if self.attempts.running:
+            self.state.note_sample(self.sampler.read([worker.pid for worker in self.pool.workers()]))
+        self.timers.later(SAMPLE_S, self._sample)
 
     def _watch_the_watchdog(self) -> None:
         if self.notifier.watchdog_s is not None:

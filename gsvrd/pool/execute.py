@@ -16,8 +16,9 @@ from typing import TypeVar
 
 import msgspec
 from pydantic import BaseModel, ValidationError
+from structlog.contextvars import bind_contextvars
 
-from gsvrd import __version__
+from gsvrd import __version__, logs
 from gsvrd.analysis import Analysis, MediaFacts
 from gsvrd.analyzers.base import Analyzer
 from gsvrd.analyzers.local.settings import LocalSettings
@@ -52,11 +53,14 @@ class WorkSettings(msgspec.Struct, frozen=True):
     template: str
     language: str
     output_pattern: str
+    log_level: str
+    log_format: str
 
 
 def make(settings: bytes) -> Work:
     """The work a worker does, from the JSON of `WorkSettings`."""
     decoded = msgspec.json.decode(settings, type=WorkSettings)
+    logs.setup(decoded.log_level, decoded.log_format, process="worker")
     return VideoWork(decoded, make_analyzer(decoded.analyzer, decoded.local))
 
 
@@ -90,6 +94,7 @@ class VideoWork:
 
     def __call__(self, assign: Assign, desk: Desk) -> Finished:
         """One attempt at one video."""
+        bind_contextvars(task=assign.task, attempt=assign.attempt)
         identity = Identity(*assign.identity)
         if identity.size > self.settings.max_file_bytes:
             hint = "Raise limits.max_file_size, or make the file smaller."

@@ -233,3 +233,17 @@ def test_usage_errors_have_the_exit_code_of_sysexits(words: list[str]) -> None:
     for command in ("gsvrd", "gsvrctl"):
         done = subprocess.run([BIN / command, *words], capture_output=True, text=True, env=environment(), timeout=30)
         assert done.returncode == 64
+
+
+def test_a_pause_that_comes_while_the_daemon_starts_is_not_its_end(daemon: Daemon) -> None:
+    daemon.start(wait=False)
+    mask = Path(f"/proc/{daemon.pid}/status")
+
+    def blocks_usr1() -> bool:
+        line = next(line for line in mask.read_text().splitlines() if line.startswith("SigBlk:"))
+        return bool(int(line.split()[1], 16) & (1 << (signal.SIGUSR1 - 1)))
+
+    eventually(blocks_usr1)
+    daemon.signal(signal.SIGUSR1)
+    eventually(lambda: '"ready"' in daemon.log or daemon.died(), 30)
+    eventually(lambda: daemon.status()["state"] == "paused")
