@@ -19,10 +19,13 @@ from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.model import Home, OutcomeKind, Task
 from gsvrd.policy.retry import Answer, RetryStrategy
 from gsvrd.pool.base import Pool
-from gsvrd.pool.messages import Assign, Died, Event, Failed, Finished, Keep, Progress, Reserve
+from gsvrd.pool.messages import Assign, Died, Event, Failed, Finished, Keep, Progress, Reserve, Reserved
 from gsvrd.store.queue import TaskQueue
 
 log = structlog.get_logger("gsvrd.attempts")
+
+DROPPED_ENDS_S = 5.0
+"""By then the worker of a dropped attempt has ended: the pool asks it to, and after its grace ends it by force."""
 
 
 class Placing(Protocol):
@@ -40,8 +43,20 @@ class Placing(Protocol):
         """After the failure is on record: write the failure record, take the source away."""
         ...
 
-    def clean(self, task: Task, attempt: int) -> None:
-        """Remove what an attempt left behind."""
+    def look_again(self, task: Task, error: ErrorFacts) -> ErrorFacts:
+        """The same error, or why a source that was not found is not gone at all."""
+        ...
+
+    def replaced(self, task: Task) -> None:
+        """After another file has taken the source's place: what lies there now is none of this task's."""
+        ...
+
+    def clean(self, task: Task, attempt: int, *, after_s: float = 0.0) -> None:
+        """Remove what an attempt left behind, at once or when its worker has had time to end."""
+        ...
+
+    def give_back_unpublished(self, why: str) -> None:
+        """Give finished tasks back whose report could not be put in place yet."""
         ...
 
 
@@ -125,7 +140,7 @@ class Attempts:
         name = self.placing.choose_name(running.task, wished)
         self.queue.reserve(running.task.id, running.attempt, name)
         running.task = replace(running.task, report=name)
-        self.after_commit(lambda: self.pool.answer(running.task.id, name))
+        self.after_commit(lambda: self.pool.answer(running.task.id, Reserved(running.attempt, name)))
 
     def _finish(self, running: Running, temporary: str, sha256: str) -> None:
         task, attempt = running.task, running.attempt
@@ -140,6 +155,8 @@ class Attempts:
 
     def _fail(self, running: Running, error: ErrorFacts, outcome: OutcomeKind, sha256: str) -> None:
         task, attempt = running.task, running.attempt
+        if error.kind is ErrorKind.NOT_FOUND:
+            error = self.placing.look_again(task, error)
         death = outcome in (OutcomeKind.DIED, OutcomeKind.TIMED_OUT)
         deaths = task.deaths + int(death)
         verdict = self.strategy.judge(error.kind, spent=task.spent, deaths=deaths, chance=self.chance())
@@ -160,10 +177,11 @@ class Attempts:
                 self.queue.release(task.id, attempt, error.message, outcome, verdict.delay_s, error)
             case Answer.REPLACE:
                 self.queue.cancel(task.id, error.message)
-                self.queue.moved(task.id, Home.GONE)  # what lies there now has an identity of its own
+                self.queue.moved(task.id, Home.GONE)
+                self.after_commit(lambda: self.placing.replaced(task))
             case Answer.GIVE_UP:
-                self.queue.fail(task.id, attempt, outcome, error, sha256, death=death)
-                self.after_commit(lambda: self.placing.give_up(task, attempt, error, sha256))
+                give_up = partial(self.placing.give_up, task, attempt, error, sha256)
+                self.queue.fail(task.id, attempt, outcome, error, sha256, death=death, on_done=give_up)
         self.placing.clean(task, attempt)
 
     # -- ending from outside -----------------------------------------------------------------------------------------
@@ -174,7 +192,7 @@ class Attempts:
         if running is not None:
             log.info("attempt_dropped", task=task, attempt=running.attempt)
             self.pool.cancel(task)
-            self.placing.clean(running.task, running.attempt)
+            self.placing.clean(running.task, running.attempt, after_s=DROPPED_ENDS_S)
 
     def drop_lost(self) -> None:
         """After another process has written: end the attempts it has taken from us."""
@@ -187,5 +205,7 @@ class Attempts:
         for running in list(self.running.values()):
             self.pool.cancel(running.task.id)
             self.queue.release(running.task.id, running.attempt, why)
-            self.placing.clean(running.task, running.attempt)
+            # Until the commit the pool has ended the workers: they would write on while it is removed.
+            self.after_commit(partial(self.placing.clean, running.task, running.attempt))
         self.running.clear()
+        self.placing.give_back_unpublished(why)

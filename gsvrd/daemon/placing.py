@@ -12,7 +12,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ from gsvrd.store.queue import TaskQueue
 log = structlog.get_logger("gsvrd.placing")
 
 TRY_AGAIN_S = 5.0
+TRY_AGAIN_MOST_S = 300.0
+"""The pause between two tries to move a source grows up to this."""
 _NO_LINKS = "Folders below the reports directory must be real ones; remove the link or file and drop the video again."
 _NOT_OPENED = (ErrorKind.NOT_REGULAR, ErrorKind.PERMISSION)
 
@@ -53,6 +55,10 @@ class Places:
     """Have something called after so many seconds."""
     taken_away: Callable[[bytes, Identity], None]
     """Told when a source has left the inbox: it may come back."""
+    _root: tuple[int, int] | None = None
+    """Device and inode of the inbox, as it was found last and not lost."""
+    _unpublished: dict[int, int] = field(default_factory=dict)
+    """Attempts by task that are finished, and whose report waits for the reports directory to be writable."""
 
     # -- reports -----------------------------------------------------------------------------------------------------
 
@@ -71,6 +77,7 @@ class Places:
     def publish(self, task: Task, attempt: int, temporary: str, sha256: str) -> None:
         """Put the report in place; then complete the task; then take the source away."""
         name = task.report or ""
+        self._unpublished.pop(task.id, None)
         self.filing.submit(
             lambda: publish(Path(temporary), self.config.reports, name, task.owner),
             lambda _: self._published(task, attempt, name, sha256),
@@ -79,9 +86,8 @@ class Places:
 
     def _published(self, task: Task, attempt: int, name: str, sha256: str) -> None:
         self.doors.open("reports")
-        on_lost = partial(self._withdraw, task, name)
-        self.queue.complete(task.id, attempt, sha256, why=name, on_lost=on_lost)
-        self.after_commit(lambda: self._done_with(task, attempt, name))
+        on_lost, on_done = partial(self._withdraw, task, name), partial(self._done_with, task, attempt, name)
+        self.queue.complete(task.id, attempt, sha256, why=name, on_lost=on_lost, on_done=on_done)
 
     def _done_with(self, task: Task, attempt: int, name: str) -> None:
         log.info("task_completed", task=task.id, attempt=attempt, name=task.name, report=name)
@@ -89,19 +95,32 @@ class Places:
         self.clean(task, attempt, whole=True)
 
     def _not_published(self, task: Task, attempt: int, temporary: str, sha256: str, error: OSError) -> None:
-        if isinstance(error, FileExistsError | FileNotFoundError):
+        if not self.config.reports.is_dir():
+            self._wait_to_publish(task, attempt, temporary, sha256, error)
+        elif isinstance(error, FileExistsError | FileNotFoundError):
             # Somebody else's file has the name, or somebody removed the temporary report: rendered again.
             log.warning("report_not_placed", task=task.id, report=task.report, error=str(error))
+            self.doors.open("reports")
             self.queue.release(task.id, attempt, f"the report could not be placed: {error.strerror}", drop_name=True)
             self.clean(task, attempt)
-            return
-        if isinstance(error, NotADirectoryError):
+        elif isinstance(error, NotADirectoryError):
+            self.doors.open("reports")
             facts = ErrorFacts(ErrorKind.PLACE, f"{task.report} cannot be placed: {error.strerror}", _NO_LINKS)
-            self.queue.fail(task.id, attempt, OutcomeKind.FAILED, facts, sha256)
-            self.after_commit(lambda: self.give_up(task, attempt, facts, sha256))
-            return
+            give_up = partial(self.give_up, task, attempt, facts, sha256)
+            self.queue.fail(task.id, attempt, OutcomeKind.FAILED, facts, sha256, on_done=give_up)
+        else:
+            self._wait_to_publish(task, attempt, temporary, sha256, error)
+
+    def _wait_to_publish(self, task: Task, attempt: int, temporary: str, sha256: str, error: OSError) -> None:
+        self._unpublished[task.id] = attempt
         self.doors.close("reports", f"reports cannot be written: {error.strerror or error}", self.clock.wall())
         self.later(TRY_AGAIN_S, lambda: self.publish(task, attempt, temporary, sha256))
+
+    def give_back_unpublished(self, why: str) -> None:
+        """At the end: what is finished but could not be put in place is rendered again at the next start."""
+        for task, attempt in self._unpublished.items():
+            self.queue.release(task, attempt, why)
+        self._unpublished.clear()
 
     def _withdraw(self, task: Task, name: str) -> None:
         """The task was cancelled while its report was put in place."""
@@ -109,7 +128,7 @@ class Places:
 
     # -- sources -----------------------------------------------------------------------------------------------------
 
-    def take_away(self, task: Task) -> None:
+    def take_away(self, task: Task, again_s: float = TRY_AGAIN_S) -> None:
         """After success: archive, keep or delete the source, as configured."""
         fate = self.config.after_success
         if fate == "keep":
@@ -118,11 +137,14 @@ class Places:
         source = self._source(task)
         move = partial(delete, source) if fate == "delete" else partial(move_out, source, _bytes(self.config.archive))
         home = Home.GONE if fate == "delete" else Home.ARCHIVE
+        again = partial(self.take_away, task)
         self.filing.submit(
-            move, lambda moved: self._moved(task, home if moved else Home.GONE), partial(self._not_moved, task)
+            move,
+            lambda moved: self._moved(task, home if moved else Home.GONE),
+            partial(self._not_moved, task, again, again_s),
         )
 
-    def give_up(self, task: Task, attempt: int, error: ErrorFacts, sha256: str) -> None:
+    def give_up(self, task: Task, attempt: int, error: ErrorFacts, sha256: str, again_s: float = TRY_AGAIN_S) -> None:
         """Write the failure record and move the source beside it."""
         source, failed = self._source(task), _bytes(self.config.failed)
         move = move_special if error.kind in _NOT_OPENED else move_out
@@ -136,9 +158,12 @@ class Places:
             return move(source, failed)
 
         stays = Home.KEPT if error.kind in _NOT_OPENED else Home.GONE
+        again = partial(self.give_up, task, attempt, error, sha256)
         log.error("task_failed", task=task.id, attempt=attempt, name=task.name, kind=error.kind.value)
         self.filing.submit(
-            act, lambda moved: self._moved(task, Home.FAILED if moved else stays), partial(self._not_moved, task)
+            act,
+            lambda moved: self._moved(task, Home.FAILED if moved else stays),
+            partial(self._not_moved, task, again, again_s),
         )
         self.clean(task, attempt, whole=True)
 
@@ -163,9 +188,41 @@ class Places:
         if home is not Home.KEPT:
             self.taken_away(task.path, _identity(task))
 
-    def _not_moved(self, task: Task, error: OSError) -> None:
-        # It stays where it is; its row keeps it from being queued again, and the next start tries once more.
-        log.error("source_not_moved", task=task.id, name=task.name, error=str(error))
+    def look_again(self, task: Task, error: ErrorFacts) -> ErrorFacts:
+        """A source that was not found may have another name by now, or the inbox's file system may be away."""
+        if self.queue.path_of(task.id) != task.path:
+            return ErrorFacts(ErrorKind.PLACE, "the file got another name", "Nothing to do.")
+        if self._is_inbox_lost():
+            message = "the inbox is another folder than before, and empty"
+            return ErrorFacts(ErrorKind.PLACE, message, "Is its file system mounted? Nothing is lost meanwhile.")
+        return error
+
+    def _is_inbox_lost(self) -> bool:
+        """The intake's rule: another folder with something in it is the inbox from now on."""
+        try:
+            found = os.stat(self.config.inbox)
+            with os.scandir(self.config.inbox) as entries:
+                is_empty = next(entries, None) is None
+        except OSError:
+            return True
+        root = (found.st_dev, found.st_ino)
+        if is_empty and self._root not in (None, root):
+            return True
+        self._root = root
+        return False
+
+    def replaced(self, task: Task) -> None:
+        """Another file lies in the source's place; should this one come back, it is a new task."""
+        self.taken_away(task.path, _identity(task))
+
+    def _not_moved(self, task: Task, again: Callable[[float], None], again_s: float, error: OSError) -> None:
+        # Until then its row keeps it from being queued again.
+        log.error("source_not_moved", task=task.id, name=task.name, error=str(error), again_in_s=again_s)
+        self.later(again_s, lambda: self._move_again(task, again, again_s))
+
+    def _move_again(self, task: Task, again: Callable[[float], None], again_s: float) -> None:
+        if not self.queue.is_live(task.id):  # else an operator wants it done once more
+            again(min(2 * again_s, TRY_AGAIN_MOST_S))
 
     def _source(self, task: Task) -> Source:
         # By now it may have another name.
@@ -173,8 +230,11 @@ class Places:
 
     # -- cleaning and recovery ---------------------------------------------------------------------------------------
 
-    def clean(self, task: Task, attempt: int, *, whole: bool = False) -> None:
+    def clean(self, task: Task, attempt: int, *, whole: bool = False, after_s: float = 0.0) -> None:
         """Remove an attempt's temporary report; with `whole`, the pictures that were kept for the next one, too."""
+        if after_s:
+            self.later(after_s, lambda: self.clean(task, attempt, whole=whole))
+            return
         paths = [temporary_directory(self.config.reports, task.id, attempt)]
         if whole:
             paths.append(self.config.state / "work" / str(task.id))
@@ -182,21 +242,30 @@ class Places:
 
     def recover(self) -> None:
         """At start: finish what a dead daemon had begun. The queue's journal is committed by the caller."""
+        self._is_inbox_lost()  # remembers which folder it is
         for task in self.queue.running():
             if task.report and is_ours(self.config.reports / task.report, task.owner):
                 self.queue.complete(task.id, task.attempt, why=task.report)
         self.queue.recover()
         self.queue.commit()
+        # Before the filing thread has anything to do: it works with files of the same names.
+        self._sweep()
         for stranded in self.queue.stranded():
             if stranded.state is TaskState.COMPLETED:
                 self.take_away(stranded.task)
             elif stranded.error is not None:
                 self.give_up(stranded.task, stranded.task.attempt, stranded.error, stranded.sha256)
-        sweep(self.config.reports)
-        sweep(self.config.failed)
+
+    def _sweep(self) -> None:
+        """Remove what the attempts of a dead daemon left; what does not go is no reason not to start."""
         work = self.config.state / "work"
         work.mkdir(parents=True, exist_ok=True)
-        _remove([path for path in work.iterdir() if not (path.name.isdecimal() and self.queue.is_live(int(path.name)))])
+        stale = [path for path in work.iterdir() if not (path.name.isdecimal() and self.queue.is_live(int(path.name)))]
+        for act in (partial(sweep, self.config.reports), partial(sweep, self.config.failed), partial(_remove, stale)):
+            try:
+                act()
+            except OSError as error:
+                self._shrug(error)
 
     def _shrug(self, error: OSError) -> None:
         log.warning("not_cleaned", error=str(error))

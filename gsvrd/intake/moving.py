@@ -2,7 +2,7 @@
 
 The way is link, then unlink: watchdog answers a plain delete at once, but holds an unmatched move out for half a second
 and everything behind it. The file is held by a descriptor that was checked, so what is moved is what was studied.
-A crash between link and unlink is finished by the next try.
+A crash anywhere in between is finished by the next try, which leaves one file and not two.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gsvrd.errors import ErrorKind, TaskError
-from gsvrd.intake.identity import Identity, open_checked
+from gsvrd.intake.identity import FILE_FLAGS, Identity, open_checked
 
 SIDECAR_SUFFIXES = (b".srt", b".vtt")
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ def sidecars(path: bytes) -> list[bytes]:
     found = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
+            if not entry.name.startswith(stem):  # nearly all, and there may be thousands
+                continue
             base, suffix = os.path.splitext(entry.name)
             if suffix.lower() in SIDECAR_SUFFIXES and (base == stem or base.startswith(stem + b".")):
                 with contextlib.suppress(OSError):
@@ -48,16 +51,20 @@ def sidecars(path: bytes) -> list[bytes]:
 def move_out(source: Source, target: bytes) -> bool:
     """Move the source and its sidecars to the same place below `target`; a name that is taken gets a number.
 
-    Returns False when the file is gone or another one now: then nothing is moved. Raises OSError when the target cannot
-    take it.
+    Returns False when the file is gone or another one now: then nothing is moved. True also when an earlier try has
+    moved it, of which nobody knows after a crash. Raises OSError when the target cannot take it.
     """
-    beside = sidecars(source.path)
-    destination = _move_checked(source, target)
-    if destination is None:
-        return False
-    for path in beside:
-        with contextlib.suppress(OSError):
-            _move_checked(Source(path, source.inbox, Identity.of(os.lstat(path))), target)
+    fd = _open(source)
+    if fd is None:
+        return _has_arrived(source, target)
+    try:
+        # The source goes last: as long as it is here, a try that comes after a crash knows of all the others.
+        for path in sidecars(source.path):
+            with contextlib.suppress(OSError):
+                _move_sidecar(Source(path, source.inbox, Identity.of(os.lstat(path))), target)
+        _move_open(fd, source, target)
+    finally:
+        os.close(fd)
     return True
 
 
@@ -77,9 +84,8 @@ def move_special(source: Source, target: bytes) -> bool:
     """Move something that is no regular file (a link, a pipe) by rename; folders and vanished things stay."""
     with contextlib.suppress(FileNotFoundError):
         found = os.lstat(source.path)
-        if (found.st_dev, found.st_ino) == (source.identity.dev, source.identity.ino) and not stat.S_ISDIR(
-            found.st_mode
-        ):
+        now = Identity.of(found)
+        if (now.dev, now.ino) == (source.identity.dev, source.identity.ino) and not stat.S_ISDIR(found.st_mode):
             for destination in _free_names(_below(source, target)):
                 if not os.path.lexists(destination):
                     os.rename(source.path, destination)
@@ -87,18 +93,32 @@ def move_special(source: Source, target: bytes) -> bool:
     return False
 
 
-def _move_checked(source: Source, target: bytes) -> bytes | None:
-    fd = _open(source)
-    if fd is None:
-        return None
+def _has_arrived(source: Source, target: bytes) -> bool:
     try:
-        wanted = _below(source, target)
-        destination = _place(fd, wanted)
-        _sync_directory(os.path.dirname(destination))
-        _unlink_same(source.path, os.fstat(fd))
-        return destination
+        found = Identity.of(os.lstat(_wanted(source, target)))
+    except OSError:
+        return False
+    return (found.size, found.mtime_ns) == (source.identity.size, source.identity.mtime_ns)
+
+
+def _move_sidecar(sidecar: Source, target: bytes) -> None:
+    fd = _open(sidecar)
+    if fd is not None:
+        try:
+            _move_open(fd, sidecar, target)
+        finally:
+            os.close(fd)
+
+
+def _move_open(fd: int, source: Source, target: bytes) -> None:
+    wanted = _below(source, target)
+    folder = os.open(os.path.dirname(wanted), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _place(fd, wanted, folder)
+        os.fsync(folder)
     finally:
-        os.close(fd)
+        os.close(folder)
+    _unlink_same(source.path, os.fstat(fd))
 
 
 def _open(source: Source) -> int | None:
@@ -110,54 +130,84 @@ def _open(source: Source) -> int | None:
         return None
 
 
+def _wanted(source: Source, target: bytes) -> bytes:
+    return os.path.join(target, os.path.relpath(source.path, source.inbox))
+
+
 def _below(source: Source, target: bytes) -> bytes:
-    wanted = os.path.join(target, os.path.relpath(source.path, source.inbox))
+    wanted = _wanted(source, target)
     os.makedirs(os.path.dirname(wanted), exist_ok=True)
     return wanted
 
 
-def _place(fd: int, wanted: bytes) -> bytes:
-    """Give the open file a name at `wanted`, or at the first numbered name that is free."""
+def _place(fd: int, wanted: bytes, folder: int) -> None:
+    """Give the open file a name at `wanted`, or at the first numbered name that is free; `folder` is opened for it."""
     for destination in _free_names(wanted):
         try:
-            os.link(b"/proc/self/fd/%d" % fd, destination, follow_symlinks=True)
+            # Only with a directory's descriptor does Python use the call that follows the link in /proc.
+            os.link(b"/proc/self/fd/%d" % fd, os.path.basename(destination), dst_dir_fd=folder, follow_symlinks=True)
         except FileExistsError:
             if _is_same(fd, destination):
-                return destination
+                return
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOENT):
                 raise
             if _copy(fd, destination):
-                return destination
+                return
         else:
-            return destination
-    raise AssertionError("names never run out")
+            return
 
 
 def _copy(fd: int, destination: bytes) -> bool:
-    """To another file system: a synced copy under a temporary name first. False when the name is taken."""
-    if os.path.lexists(destination):
-        return False
+    """To another file system: a synced copy under a temporary name first. False when the name is another file's."""
     folder = os.path.dirname(destination)
     # The name may already be as long as a name can be, so the temporary one does not grow from it.
     temporary = os.path.join(folder, b".gsvrd-copy-%d" % os.fstat(fd).st_ino)
-    with open(os.dup(fd), "rb") as reader, open(temporary, "wb") as writer:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)  # never truncated: after a crash it may be a second name of what is in place
+    if os.path.lexists(destination):
+        return _holds_same_bytes(fd, destination)  # then it is from a try before a crash, or as good as that
+    try:
+        _write_copy(fd, temporary)
+        return _name_copy(temporary, destination)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _write_copy(fd: int, temporary: bytes) -> None:
+    with open(os.dup(fd), "rb") as reader, open(temporary, "xb") as writer:
         reader.seek(0)
-        shutil.copyfileobj(reader, writer, 1 << 20)
+        shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
         writer.flush()
         os.fsync(writer.fileno())
     found = os.fstat(fd)
     os.utime(temporary, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _name_copy(temporary: bytes, destination: bytes) -> bool:
     try:
         os.link(temporary, destination)
     except FileExistsError:
         return False
     except OSError:
         os.rename(temporary, destination)  # a file system without hard links
-        return True
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    return True
+
+
+def _holds_same_bytes(fd: int, path: bytes) -> bool:
+    try:
+        other = os.open(path, FILE_FLAGS)
+    except OSError:
+        return False  # a link, or not ours to read
+    with open(other, "rb") as theirs, open(os.dup(fd), "rb") as ours:
+        found = os.fstat(other)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != os.fstat(fd).st_size:
+            return False
+        ours.seek(0)
+        while chunk := ours.read(_CHUNK_BYTES):
+            if theirs.read(len(chunk)) != chunk:
+                return False
     return True
 
 
@@ -182,11 +232,3 @@ def _unlink_same(path: bytes, ours: os.stat_result) -> None:
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
             os.unlink(path)
-
-
-def _sync_directory(folder: bytes) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -1,7 +1,7 @@
 """The seam between the loop and whoever does the work. Implementations: `process.ProcessPool`, `inline.InlinePool`.
 
 A pool knows nothing of queues, states or files. It is given assignments and reports events; for every assignment exactly
-one of `Finished`, `Failed` or `Died` comes back, unless it was cancelled: then nothing more does.
+one of `Finished`, `Failed`, `Snoozed` or `Died` comes back, unless it was cancelled: then nothing more does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from gsvrd.pool.messages import Assign, Event
+from gsvrd.pool.messages import Assign, Event, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Pool(Protocol):
         """Hand one over to a free worker; returns its pid. Raises `LookupError` when none is free."""
         ...
 
-    def answer(self, task: int, name: str) -> None:
-        """Answer the `Reserve` of a running attempt; nothing happens if it is gone."""
+    def answer(self, task: int, reply: Reply) -> None:
+        """Answer what a running attempt asked for; nothing happens if it is gone, or another one by now."""
         ...
 
     def cancel(self, task: int) -> None:

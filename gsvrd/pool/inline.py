@@ -16,7 +16,7 @@ from gsvrd.clock import Clock
 from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.pool.base import WorkerFacts
 from gsvrd.pool.channel import Channel
-from gsvrd.pool.messages import Assign, Died, Event, Failed, Finished, Hello, Reserved, decode_event, encode
+from gsvrd.pool.messages import Assign, Died, Ending, Event, Hello, Reply, decode_event, encode
 from gsvrd.pool.worker import HungUp, Work, serve
 
 
@@ -71,11 +71,11 @@ class InlinePool:
         seat.channel.send(encode(assign))
         return 0
 
-    def answer(self, task: int, name: str) -> None:
+    def answer(self, task: int, reply: Reply) -> None:
         """See `base.Pool`."""
         for seat in self._seats:
-            if seat.assign is not None and seat.assign.task == task:
-                seat.channel.send(encode(Reserved(seat.assign.attempt, name)))
+            if seat.assign is not None and (seat.assign.task, seat.assign.attempt) == (task, reply.attempt):
+                seat.channel.send(encode(reply))
 
     def cancel(self, task: int) -> None:
         """See `base.Pool`."""
@@ -107,7 +107,7 @@ class InlinePool:
             if isinstance(event, Hello):
                 seat.ready = True
                 continue
-            if isinstance(event, Finished | Failed):
+            if isinstance(event, Ending):
                 seat.assign, seat.deadline = None, None
             said.append(event)
         if seat.channel.closed:

@@ -35,6 +35,21 @@ class Reserved(msgspec.Struct, tag=True, frozen=True):
     name: str
 
 
+class Granted(msgspec.Struct, tag=True, frozen=True):
+    """To a worker: the call may start now. It must be settled."""
+
+    attempt: int
+    permit: int
+
+
+class Denied(msgspec.Struct, tag=True, frozen=True):
+    """To a worker: the call may not start. With a delay the attempt is to be given back for so long; else it failed."""
+
+    attempt: int
+    error: ErrorFacts
+    delay_s: float | None = None
+
+
 class Hello(msgspec.Struct, tag=True, frozen=True):
     """From a worker: it is up and may be given work."""
 
@@ -65,6 +80,41 @@ class Reserve(msgspec.Struct, tag=True, frozen=True):
     name: str
 
 
+class Ask(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: a call to a service wants to start; the answer is `Granted` or `Denied`."""
+
+    task: int
+    attempt: int
+    lane: str
+    model: str
+    tokens_in: int
+    tokens_out_most: int
+
+
+class Settle(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
+    """From a worker: what came of a call; see `analyzers.base.Spent`."""
+
+    task: int
+    attempt: int
+    permit: int
+    outcome: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    was_sent: bool = True
+    is_known: bool = True
+    retry_after_s: float | None = None
+    is_daily: bool = False
+
+
+class Snoozed(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: the attempt has to wait, and ends here; it is not spent."""
+
+    task: int
+    attempt: int
+    delay_s: float
+    reason: str
+
+
 class Finished(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
     """From a worker: the attempt succeeded; its report lies in `temporary`, complete and synced."""
 
@@ -91,9 +141,11 @@ class Died(msgspec.Struct, tag=True, frozen=True):
     error: ErrorFacts
 
 
-Event = Progress | Keep | Reserve | Finished | Failed | Died
-FromWorker = Hello | Progress | Keep | Reserve | Finished | Failed
-ToWorker = Assign | Reserved
+Event = Progress | Keep | Reserve | Ask | Settle | Finished | Failed | Snoozed | Died
+Ending = Finished | Failed | Snoozed
+FromWorker = Hello | Progress | Keep | Reserve | Ask | Settle | Ending
+Reply = Reserved | Granted | Denied
+ToWorker = Assign | Reply
 
 encode = msgspec.msgpack.Encoder().encode
 decode_event = msgspec.msgpack.Decoder(FromWorker).decode

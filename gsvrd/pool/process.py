@@ -26,7 +26,7 @@ from gsvrd.clock import Clock
 from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.pool.base import WorkerFacts
 from gsvrd.pool.channel import Channel
-from gsvrd.pool.messages import Assign, Died, Event, Failed, Finished, Hello, Reserved, decode_event, encode
+from gsvrd.pool.messages import Assign, Died, Ending, Event, Hello, Reply, decode_event, encode
 from gsvrd.pool.worker import WorkerLimits, main
 
 TERM_GRACE_S = 2.0
@@ -130,11 +130,11 @@ class ProcessPool:
         self._send(worker, encode(assign))
         return worker.process.pid or 0
 
-    def answer(self, task: int, name: str) -> None:
+    def answer(self, task: int, reply: Reply) -> None:
         """See `base.Pool`."""
         worker = self._by_task.get(task)
-        if worker is not None and worker.assign is not None:
-            self._send(worker, encode(Reserved(worker.assign.attempt, name)))
+        if worker is not None and worker.assign is not None and worker.assign.attempt == reply.attempt:
+            self._send(worker, encode(reply))
 
     def cancel(self, task: int) -> None:
         """See `base.Pool`."""
@@ -185,7 +185,7 @@ class ProcessPool:
             if isinstance(event, Hello):
                 self._greet(worker)
             elif not worker.silenced and worker.assign is not None:
-                if isinstance(event, (Finished, Failed)):
+                if isinstance(event, Ending):
                     self._release(worker)
                 said.append(event)
         if worker.channel.closed:

@@ -18,20 +18,28 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
-from gsvrd.errors import ErrorFacts, ErrorKind, TaskError
+from gsvrd.errors import ErrorFacts, ErrorKind, Snooze, TaskError
 from gsvrd.pool.channel import Channel
 from gsvrd.pool.messages import (
+    Ask,
     Assign,
+    Denied,
+    Ending,
     Failed,
     Finished,
     FromWorker,
+    Granted,
     Hello,
     Keep,
     Progress,
+    Reply,
     Reserve,
     Reserved,
+    Settle,
+    Snoozed,
+    ToWorker,
     decode_order,
     encode,
 )
@@ -63,14 +71,50 @@ class Desk:
     def reserve(self, name: str) -> str:
         """Ask for a report name; returns the one to use. Waits for the daemon, which answers once it is durable."""
         self._send(Reserve(self._assign.task, self._assign.attempt, name))
+        answer = self._reply()
+        if not isinstance(answer, Reserved):
+            raise HungUp
+        return answer.name
+
+    def ask(self, lane: str, model: str, tokens_in: int, tokens_out_most: int) -> int:
+        """Leave for a call to a service; returns the permit, which must be settled.
+
+        Raises `Snooze` when the call may not start soon, `TaskError` when it may not start at all.
+        """
+        self._send(Ask(self._assign.task, self._assign.attempt, lane, model, tokens_in, tokens_out_most))
+        answer = self._reply()
+        if isinstance(answer, Denied):
+            if answer.delay_s is not None:
+                raise Snooze(answer.delay_s, answer.error.message)
+            raise TaskError(answer.error.kind, answer.error.message, answer.error.hint, answer.error.detail)
+        if not isinstance(answer, Granted):
+            raise HungUp
+        return answer.permit
+
+    def settle(self, permit: int, outcome: str, **figures: Unpack[Figures]) -> None:
+        """What came of a call; the figures are those of `messages.Settle`."""
+        self._send(Settle(self._assign.task, self._assign.attempt, permit, outcome, **figures))
+
+    def _reply(self) -> Reply:
         for order in self._channel.receive():
-            answer = decode_order(order)
-            if isinstance(answer, Reserved) and answer.attempt == self._assign.attempt:
-                return answer.name
+            answer: ToWorker = decode_order(order)
+            if not isinstance(answer, Assign) and answer.attempt == self._assign.attempt:
+                return answer
         raise HungUp
 
     def _send(self, message: FromWorker) -> None:
         self._channel.send(encode(message))
+
+
+class Figures(TypedDict, total=False):
+    """See `messages.Settle`."""
+
+    tokens_in: int
+    tokens_out: int
+    was_sent: bool
+    is_known: bool
+    retry_after_s: float | None
+    is_daily: bool
 
 
 class HungUp(BaseException):
@@ -113,9 +157,11 @@ def serve(channel: Channel, work: Work, limits: WorkerLimits | None = None) -> N
                 return  # a fresh process has its memory back
 
 
-def _attempt(work: Work, assign: Assign, desk: Desk) -> Finished | Failed:
+def _attempt(work: Work, assign: Assign, desk: Desk) -> Ending:
     try:
         return work(assign, desk)
+    except Snooze as snooze:
+        return Snoozed(assign.task, assign.attempt, snooze.delay_s, str(snooze))
     except TaskError as error:
         facts = error.facts
     except MemoryError:

@@ -19,7 +19,7 @@ class Labels:
     """Title of a chapter that has none; takes its number."""
     chapters: tuple[str, str]
     """How many chapters: for one, for more."""
-    slide_at: str
+    picture_at: str
     key_terms: str
     activities: str
     quiz: str
@@ -52,7 +52,7 @@ EN = Labels(
     chapter="Chapter",
     part="Part {}",
     chapters=("{} chapter", "{} chapters"),
-    slide_at="Slide at {}",
+    picture_at="Picture at {}",
     key_terms="Key terms",
     activities="Activities",
     quiz="Quiz",
@@ -84,7 +84,7 @@ ZH = Labels(
     chapter="章节",
     part="第 {} 部分",
     chapters=("{} 个章节", "{} 个章节"),
-    slide_at="{} 的幻灯片",
+    picture_at="{} 的画面",
     key_terms="关键术语",
     activities="课堂活动",
     quiz="测验",

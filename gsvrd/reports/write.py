@@ -48,6 +48,7 @@ _HEAD_BYTES = 64 * 1024
 """Front matter of ours is far shorter."""
 _WHOLE_BYTES = 64 * 1024 * 1024
 """No report, record or picture of ours is longer; a longer file is somebody else's."""
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
 _TASK = re.compile(
     r"""^task:[ \t]*(?:(?P<quoted>"(?:[^"\\\n]|\\.)*"|'[^'\n]*')|(?P<plain>[^\s"'][^\n]*?))[ \t\r]*$""", re.MULTILINE
 )
@@ -236,8 +237,8 @@ def _pictures(report: bytes, name: str) -> set[str]:
     Text from a video cannot add one: `escape` leaves no `](` in it. Raises `ValueError` for a name with a folder.
     """
     start = link_target(PurePosixPath(assets_name(name)).name)
-    shown = re.findall(re.escape(f"]({start}/") + r"([^)\s]+)\)", report.decode())
-    names = {unquote(file) for file in shown}
+    targets = _LINK.findall(report.decode())
+    names = {unquote(target.removeprefix(f"{start}/")) for target in targets if target.startswith(f"{start}/")}
     if any("/" in file or file.startswith(".") for file in names):
         raise ValueError(f"a picture of {name!r} lies outside its directory")
     return names

@@ -26,6 +26,7 @@ from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.model import Home, NewTask, OutcomeKind, Priorities, Task, TaskState
 
 OnLost = Callable[[], None]
+OnDone = Callable[[], None]
 OnRow = Callable[[int], None]
 
 _TASK_COLUMNS = "id, path, name, dev, ino, size, mtime_ns, attempt, spent, deaths, priority, created_at, report"
@@ -39,11 +40,15 @@ ON CONFLICT (ino, size, mtime_ns) WHERE home IN ('inbox', 'kept')
     DO UPDATE SET path = excluded.path, name = excluded.name, dev = excluded.dev
     WHERE path <> excluded.path OR dev <> excluded.dev
 """
+# A folder is refused once, though its size and time change with what is in it.
 _REFUSE = """
 INSERT OR IGNORE INTO tasks
     (path, name, dev, ino, size, mtime_ns, state, priority, rank, created_at, change, changed_at, changed_by, why,
      outcome, error)
-VALUES (?, ?, ?, ?, ?, ?, 'failed', 0, 0, ?, 'refuse', ?, ?, ?, 'failed', ?)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'failed', 0, 0, ?7, 'refuse', ?8, ?9, ?10, 'failed', ?11
+WHERE NOT EXISTS (
+    SELECT 1 FROM tasks WHERE home IN ('inbox', 'kept') AND ino = ?4 AND path = ?1 AND state = 'failed' AND change = 'refuse'
+)
 """
 _CLAIM = """
 UPDATE tasks SET state = 'running', attempt = attempt + 1, worker = ?, outcome = NULL, error = NULL,
@@ -97,6 +102,9 @@ SELECT id, ?, attempt, ?, ? FROM tasks WHERE id = ? AND state = 'running' AND at
 ON CONFLICT (task, stage) DO UPDATE SET attempt = excluded.attempt, made_at = excluded.made_at, result = excluded.result
 """
 _FORGET_STAGES = "DELETE FROM stages WHERE task = ?"
+_FORGET_ENDED_STAGES = """
+DELETE FROM stages WHERE (SELECT state FROM tasks WHERE id = stages.task) NOT IN ('pending', 'running')
+"""
 _SET = """
 INSERT INTO service (key, value, changed_at) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at
@@ -270,18 +278,35 @@ class TaskQueue:
         self._note(_CLAIM, (worker, self._clock.wall(), self._actor, task.id, task.attempt), on_lost)
         return task.attempt + 1
 
-    def complete(self, task: int, attempt: int, sha256: str = "", why: str = "", on_lost: OnLost | None = None) -> None:
-        """Its report is in place."""
-        self._note(_COMPLETE, (sha256 or None, self._clock.wall(), self._actor, why, task, attempt), on_lost)
+    def complete(
+        self,
+        task: int,
+        attempt: int,
+        sha256: str = "",
+        why: str = "",
+        on_lost: OnLost | None = None,
+        on_done: OnDone | None = None,
+    ) -> None:
+        """Its report is in place; `on_done` is called once that is on record."""
+        values = (sha256 or None, self._clock.wall(), self._actor, why, task, attempt)
+        self._note(_COMPLETE, values, on_lost, _whichever(on_done))
         self._forget_stages(task)
 
     def fail(
-        self, task: int, attempt: int, outcome: OutcomeKind, error: ErrorFacts, sha256: str = "", *, death: bool = False
+        self,
+        task: int,
+        attempt: int,
+        outcome: OutcomeKind,
+        error: ErrorFacts,
+        sha256: str = "",
+        *,
+        death: bool = False,
+        on_done: OnDone | None = None,
     ) -> None:
-        """Given up for good."""
+        """Given up for good; `on_done` is called once that is on record, and not when somebody else was first."""
         now = self._clock.wall()
         values = (outcome, _json(error), sha256 or None, int(death), now, self._actor, error.message, task, attempt)
-        self._note(_FAIL, values)
+        self._note(_FAIL, values, on_row=_whichever(on_done))
         self._forget_stages(task)
 
     def retry(
@@ -324,6 +349,7 @@ class TaskQueue:
         """At start: what still says running belongs to a daemon that died, and is given back with that on record."""
         error = ErrorFacts(ErrorKind.CRASHED, "the daemon ended while this ran")
         self._note(_ABANDONED, (_json(error), self._clock.wall(), self._actor))
+        self._note(_FORGET_ENDED_STAGES, ())
 
     # -- what goes with an attempt -----------------------------------------------------------------------------------
 
@@ -415,6 +441,11 @@ class TaskQueue:
 
 _REORDERING = frozenset({_ADD, _RETRY, _RELEASE, _CANCEL, _REQUEUE, _ABANDONED, _PROMOTE})
 """Statements after which the line may be another one."""
+
+
+def _whichever(on_done: OnDone | None) -> OnRow | None:
+    """Called for the row of an UPDATE, whose number is known."""
+    return None if on_done is None else lambda _: on_done()
 
 
 def _json(error: ErrorFacts) -> str:

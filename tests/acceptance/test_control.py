@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -183,7 +184,7 @@ def test_signals_to_the_whole_group_while_workers_start_kill_nobody(daemon: Daem
     daemon.configure("workers: {max: 4}\n")
     daemon.drop(sample)
     daemon.start(wait=False)
-    eventually(lambda: _signal_family(daemon.pid) or "ready" in daemon.log, 30)
+    eventually(lambda: _signal_family(daemon.pid, '"ready"' in daemon.log), 30)
     daemon.until_counts(completed=1)
     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
         os.killpg(daemon.pid, number)
@@ -193,11 +194,13 @@ def test_signals_to_the_whole_group_while_workers_start_kill_nobody(daemon: Daem
     assert [event for event in daemon.events if event["event"] == "attempt_failed"] == []
 
 
-def _signal_family(pid: int) -> None:
-    """USR1 and USR2 to the daemon's children as soon as there are any; the daemon itself may not listen yet."""
+def _signal_family(pid: int, is_ready: bool) -> bool:
+    """Signals to the daemon's children as soon as there are any; the daemon itself may not listen yet."""
     for child in psutil.Process(pid).children(recursive=True):
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP):
-            child.send_signal(number)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(number)
+    return is_ready
 
 
 def test_after_kill_9_nothing_is_lost_and_nothing_is_doubled(daemon: Daemon, sample: Path) -> None:

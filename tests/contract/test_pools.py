@@ -13,7 +13,7 @@ from gsvrd.clock import SystemClock
 from gsvrd.errors import ErrorKind
 from gsvrd.pool.base import Pool
 from gsvrd.pool.inline import InlinePool
-from gsvrd.pool.messages import Assign, Died, Event, Failed, Finished, Keep, Progress, Reserve
+from gsvrd.pool.messages import Assign, Died, Event, Failed, Finished, Keep, Progress, Reserve, Reserved
 from gsvrd.pool.process import ProcessPool
 from gsvrd.pool.worker import WorkerLimits
 
@@ -91,7 +91,7 @@ def test_a_reservation_is_answered_while_the_attempt_runs(pool: Pool) -> None:
     start(pool, 1)
     pool.assign(Assign(5, 2, name="reserve:wish.md"))
     assert hear(pool, 1) == [Reserve(5, 2, "wish.md")]
-    pool.answer(5, "granted.md")
+    pool.answer(5, Reserved(2, "granted.md"))
     assert hear(pool, 1) == [Finished(5, 2, temporary="granted.md")]
 
 
