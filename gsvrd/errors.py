@@ -6,7 +6,8 @@
     |  |- StateError       65   the database is damaged or of a newer version
     |  |- LockHeldError    75   another daemon owns this state directory
     |  `- AccessError      77   a directory cannot be read or written
-    `- TaskError                one attempt at one video ended badly; has an ErrorKind
+    |- TaskError                one attempt at one video ended badly; has an ErrorKind
+    `- Snooze                   the attempt cannot go on before some time; it is given back, stages kept
 
 What crosses a pipe or enters a row is an `ErrorFacts`, plain data, never an exception object.
 """
@@ -45,8 +46,22 @@ class ErrorKind(StrEnum):
     """The deadline of the task passed."""
     NETWORK = "network"
     """No connection, reset, name not resolved."""
+    SERVER = "server"
+    """The service answered that it is in trouble itself: 5xx, overload, an answer cut off."""
     QUOTA = "quota"
     """The service refused for now: too many requests or tokens."""
+    KEY = "key"
+    """The service does not accept the key. Costs no attempt; nothing is tried before somebody has mended it."""
+    MODEL = "model"
+    """There is no such model, or it is not open to this key. Costs no attempt."""
+    BUDGET = "budget"
+    """A cost limit leaves no room for the call. Costs no attempt."""
+    REQUEST = "request"
+    """The service says that the request can never work. Permanent."""
+    BLOCKED = "blocked"
+    """The service will not answer about this video: safety, recitation. Permanent; it was billed."""
+    ANSWER = "answer"
+    """The service's answer is no usable lesson, after one repair."""
     PLACE = "place"
     """Trouble of the machine: disk full, read-only, too many open files. Costs no attempt."""
     UNKNOWN = "unknown"
@@ -113,3 +128,11 @@ class TaskError(GsvrdError):
     def facts(self) -> ErrorFacts:
         """The plain data that may leave this process."""
         return ErrorFacts(self.kind, str(self), self.hint, self.detail)
+
+
+class Snooze(GsvrdError):  # noqa: N818 (it is no error of anybody)
+    """The attempt has to wait for longer than a worker should: given back with what it has finished, not spent."""
+
+    def __init__(self, delay_s: float, reason: str) -> None:
+        super().__init__(reason)
+        self.delay_s = delay_s

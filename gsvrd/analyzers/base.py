@@ -8,6 +8,8 @@ each finished stage through `bench.keep`, so that a later attempt gets it back i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -16,6 +18,52 @@ from pydantic import BaseModel
 from gsvrd.analysis import Analysis, MediaFacts
 
 Kept = TypeVar("Kept", bound=BaseModel)
+
+
+class Lane(StrEnum):
+    """Calls of one lane share a limit on how many may be under way."""
+
+    GENERATE = "generate"
+    UPLOAD = "upload"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call to a service that wants to start."""
+
+    lane: Lane
+    model: str
+    tokens_in: int = 0
+    """Counted, or estimated upwards."""
+    tokens_out_most: int = 0
+    """The cap that is sent with the request, thinking included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What came of a call. Tokens are those the service billed."""
+
+    outcome: str = "ok"
+    """`ok`, or the `ErrorKind` it ended with."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    """Thinking included."""
+    was_sent: bool = True
+    """False only if the request provably never reached the service."""
+    is_known: bool = True
+    """False if it was sent and nobody knows what it cost: then it counts with its worst case."""
+    retry_after_s: float | None = None
+    """A refusal's own word on when to come again; the whole lane cools down."""
+    is_daily: bool = False
+    """The refusal was about the day's quota."""
+
+
+class Permit(Protocol):
+    """Leave to make one call; it must be settled, also when the call fails."""
+
+    def settle(self, spent: Spent) -> None:
+        """Say what came of it."""
+        ...
 
 
 class Workbench(Protocol):
@@ -62,6 +110,21 @@ class Workbench(Protocol):
 
     def keep(self, stage: str, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
         """The result of `stage`: from an earlier attempt if it finished there, else made now and stored."""
+        ...
+
+
+class GovernedBench(Workbench, Protocol):
+    """A bench for analyzers that call a service: every call asks first."""
+
+    def ask(self, call: Call) -> Permit:
+        """Leave for a call: comes when it may start.
+
+        Raises `Snooze` when that is too far away, `TaskError` (BUDGET, TOO_LARGE) when it may not start at all.
+        """
+        ...
+
+    def forget(self, stage: str) -> None:
+        """What was kept of `stage` is of no use any more (a remote file that has expired)."""
         ...
 
 

@@ -59,7 +59,14 @@ RULES: dict[ErrorKind, Rule] = {
     ErrorKind.TIMEOUT: Rule(Answer.RETRY, retries=1, delay_s=10.0),
     # The world outside.
     ErrorKind.NETWORK: Rule(Answer.RETRY, retries=3, delay_s=4.0),
+    ErrorKind.SERVER: Rule(Answer.RETRY, retries=3, delay_s=8.0),
     ErrorKind.QUOTA: Rule(Answer.GIVE_BACK, delay_s=3600.0),
+    ErrorKind.KEY: Rule(Answer.GIVE_BACK, delay_s=60.0),
+    ErrorKind.MODEL: Rule(Answer.GIVE_BACK, delay_s=60.0),
+    ErrorKind.BUDGET: Rule(Answer.GIVE_BACK, delay_s=600.0),
+    ErrorKind.REQUEST: Rule(Answer.GIVE_UP),
+    ErrorKind.BLOCKED: Rule(Answer.GIVE_UP),
+    ErrorKind.ANSWER: Rule(Answer.RETRY, retries=1, delay_s=8.0),
     ErrorKind.PLACE: Rule(Answer.GIVE_BACK, delay_s=15.0),
     ErrorKind.UNKNOWN: Rule(Answer.GIVE_UP),
 }

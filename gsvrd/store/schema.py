@@ -131,7 +131,81 @@ def first_tables(db: Database) -> None:
         db.conn.execute(statement)
 
 
-SCHEMA_VERSION = 1
+_LEDGER = (
+    """
+    CREATE TABLE ledger (
+        permit          INTEGER PRIMARY KEY,
+        task            INTEGER NOT NULL,
+        attempt         INTEGER NOT NULL,
+        batch           INTEGER,
+        project         TEXT    NOT NULL,
+        model           TEXT    NOT NULL,
+        lane            TEXT    NOT NULL,
+        state           TEXT    NOT NULL,
+        reserved_at     REAL    NOT NULL,
+        sent_at         REAL,
+        settled_at      REAL,
+        pacific_day     TEXT    NOT NULL,
+        tokens_reserved INTEGER NOT NULL,
+        tokens_in       INTEGER NOT NULL DEFAULT 0,
+        tokens_out      INTEGER NOT NULL DEFAULT 0,
+        tokens_thoughts INTEGER NOT NULL DEFAULT 0,
+        reserved_micro  INTEGER NOT NULL,
+        cost_micro      INTEGER NOT NULL DEFAULT 0,
+        outcome         TEXT
+    ) STRICT
+    """,
+    # Batch 0 is none: the key is one that can be updated in place.
+    """
+    CREATE TABLE ledger_days (
+        day         TEXT    NOT NULL,
+        project     TEXT    NOT NULL,
+        model       TEXT    NOT NULL,
+        batch       INTEGER NOT NULL,
+        requests    INTEGER NOT NULL,
+        tokens      INTEGER NOT NULL DEFAULT 0,
+        cost_micro  INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (day, project, model, batch)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX ledger_open ON ledger(permit) WHERE state IN ('reserved', 'sent')",
+    "CREATE INDEX ledger_sent ON ledger(sent_at)",
+    "CREATE INDEX ledger_day_refused ON ledger(pacific_day) WHERE outcome = 'quota_day'",
+    """
+    CREATE VIEW ledger_lines AS
+    SELECT day, project, model, batch, requests, tokens, cost_micro, 0 AS reserved_micro FROM ledger_days
+    UNION ALL
+    SELECT pacific_day, project, model, coalesce(batch, 0), 0, 0, 0, reserved_micro FROM ledger
+    WHERE state IN ('reserved', 'sent')
+    """,
+    """
+    CREATE TRIGGER ledger_made AFTER INSERT ON ledger BEGIN
+        INSERT INTO ledger_days (day, project, model, batch, requests)
+        VALUES (new.pacific_day, new.project, new.model, coalesce(new.batch, 0), new.lane = 'generate')
+        ON CONFLICT DO UPDATE SET requests = requests + excluded.requests;
+    END
+    """,
+    """
+    CREATE TRIGGER ledger_ended AFTER UPDATE OF state ON ledger
+    WHEN old.state IN ('reserved', 'sent') AND new.state NOT IN ('reserved', 'sent') BEGIN
+        UPDATE ledger_days SET
+            requests = requests - (new.state = 'void' AND new.lane = 'generate'),
+            tokens = tokens + new.tokens_in + new.tokens_out + new.tokens_thoughts,
+            cost_micro = cost_micro + new.cost_micro
+        WHERE day = new.pacific_day AND project = new.project AND model = new.model AND batch = coalesce(new.batch, 0);
+    END
+    """,
+)
+
+
+@MIGRATIONS()
+def ledger_tables(db: Database) -> None:
+    """Version 2: what was reserved and spent, each call a row, and the sums of each day."""
+    for statement in _LEDGER:
+        db.conn.execute(statement)
+
+
+SCHEMA_VERSION = 2
 
 _DAMAGED_HINT = "Move the file aside and start again: the videos still in the inbox are enough to go on."
 
