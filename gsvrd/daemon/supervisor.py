@@ -113,6 +113,7 @@ class Supervisor:
     _poller: select.poll = field(default_factory=select.poll)
     _drain_ends: float | None = None
     _stop_now: bool = False
+    _store_retry: bool = False
 
     def __post_init__(self) -> None:
         """A part that is nobody else's business."""
@@ -227,15 +228,17 @@ class Supervisor:
             candidates = found.candidates
             self.filing.submit(
                 lambda: durable(candidates, self.inbox),
-                self._accept,
+                partial(self._accept, candidates),
                 partial(self._not_durable, candidates),
             )
         for refusal in found.refusals:
             self._refuse(refusal)
 
-    def _accept(self, candidates: list[Candidate]) -> None:
+    def _accept(self, found: tuple[Candidate, ...], kept: list[Candidate]) -> None:
         self.doors.open("inbox")
-        for candidate in candidates:
+        for candidate in set(found).difference(kept):  # away at that moment: it may be back, and the same
+            self.intake.forget(candidate.path, candidate.identity)
+        for candidate in kept:
             log.debug("video_accepted", name=candidate.name)
             self.queue.add(_new_task(candidate))
 
@@ -243,7 +246,11 @@ class Supervisor:
         self.doors.close("inbox", f"the inbox cannot be synced: {error.strerror or error}", self.clock.wall())
         for candidate in candidates:
             self.intake.forget(candidate.path, candidate.identity)
-        self.timers.later(STORE_RETRY_S, self.intake.rescan)
+        self.timers.later(STORE_RETRY_S, self._try_inbox_again)
+
+    def _try_inbox_again(self) -> None:
+        self.doors.open("inbox")  # closed again by the first file that still cannot be synced; perhaps none is left
+        self.intake.rescan()
 
     def _refuse(self, refusal: Refusal) -> None:
         new = _new_task(refusal)
@@ -308,13 +315,18 @@ class Supervisor:
         except sqlite3.Error as error:
             self.doors.close("state", f"the state database cannot be written: {error}", self.clock.wall())
             log.error("commit_failed", error=str(error), statements=self.queue.journalled)
-            self.timers.later(STORE_RETRY_S, _nothing)
+            if not self._store_retry:  # one at a time, however often the loop is woken meanwhile
+                self._store_retry = True
+                self.timers.later(STORE_RETRY_S, self._try_store_again)
             return False
         if began is not None:
             self._grouping.committed(self.clock.monotonic() - began)
         self.doors.open("state")
         self.after_commit.run()
         return True
+
+    def _try_store_again(self) -> None:
+        self._store_retry = False  # the turn that called this ends with a commit
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -344,7 +356,3 @@ class Supervisor:
 def _new_task(found: Candidate | Refusal) -> NewTask:
     identity = found.identity
     return NewTask(found.path, found.name, identity.dev, identity.ino, identity.size, identity.mtime_ns)
-
-
-def _nothing() -> None:
-    pass

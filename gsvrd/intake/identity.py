@@ -20,6 +20,8 @@ from gsvrd.errors import ErrorKind, TaskError
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # NONBLOCK: a FIFO without a writer would hang
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_INT_MAX = (1 << 63) - 1
+
 SYNC_TOGETHER = 16
 """With more files than this in a batch, the whole file system is flushed once instead of each file."""
 
@@ -37,8 +39,12 @@ class Identity:
 
     @classmethod
     def of(cls, found: os.stat_result) -> Identity:
-        """The identity that a stat result speaks of."""
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        """The identity that a stat result speaks of, in numbers that SQLite can keep.
+
+        Inode numbers may use all 64 bits, and a file may claim to be of a year that nanoseconds in 64 bits do not reach.
+        """
+        ino = found.st_ino if found.st_ino <= _INT_MAX else found.st_ino - (1 << 64)
+        return cls(found.st_dev, ino, found.st_size, max(-_INT_MAX, min(found.st_mtime_ns, _INT_MAX)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -347,3 +347,5 @@ def _main_module_hidden() -> Iterator[None]:
 
 # A native library in the fork server must not start a thread a core: threads do not survive the fork.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# The fork server would import from the working directory first, whatever lies there.
+os.environ["PYTHONSAFEPATH"] = "1"

@@ -162,3 +162,14 @@ def test_a_large_batch_is_flushed_once_and_checked_after(tmp_path: Path, monkeyp
 def test_a_flush_that_fails_is_told() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         identity_module.syncfs(-1)
+
+
+def test_a_time_that_nobody_can_count_and_a_huge_inode_number_fit_into_the_database(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    put(video)
+    os.utime(video, (14_000_000_000, 14_000_000_000))  # the year 2413
+    found = os.lstat(video)
+    huge = os.stat_result((found.st_mode, 2**64 - 5, *found[2:]), {"st_mtime_ns": found.st_mtime_ns})
+    for known in (identity(video), Identity.of(huge)):
+        assert all(-(2**63) <= number < 2**63 for number in (known.dev, known.ino, known.size, known.mtime_ns))
+    assert opened(video, tmp_path, identity(video)) == b"video"
