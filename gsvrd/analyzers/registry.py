@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gsvrd.analyzers.base import Analyzer
+from gsvrd.analyzers.gemini.settings import GeminiSettings
 from gsvrd.analyzers.local.settings import LocalSettings
 from gsvrd.errors import SetupError
 
+if TYPE_CHECKING:
+    from gsvrd.templates.model import Template
 
-def make_analyzer(name: str, settings: LocalSettings) -> Analyzer:
-    """The analyzer called `name` (`probe` or `local`). Raises `SetupError` with a hint for any other name."""
+
+def make_analyzer(name: str, local: LocalSettings, gemini: GeminiSettings, template: Template) -> Analyzer:
+    """The analyzer called `name`. Raises `SetupError` with a hint for a name nobody knows."""
     if name == "probe":
         from gsvrd.analyzers.probe import ProbeAnalyzer
 
@@ -16,7 +22,9 @@ def make_analyzer(name: str, settings: LocalSettings) -> Analyzer:
     if name == "local":
         from gsvrd.analyzers.local import LocalAnalyzer
 
-        return LocalAnalyzer(settings)
+        return LocalAnalyzer(local)
     if name == "gemini":
-        raise SetupError("The analyzer `gemini` comes with a later release.", "Use `local` or `probe` for now.")
-    raise SetupError(f"There is no analyzer called {name!r}.", "Choose `local` or `probe`.")
+        from gsvrd.analyzers.gemini import GeminiAnalyzer
+
+        return GeminiAnalyzer(gemini, template)
+    raise SetupError(f"There is no analyzer called {name!r}.", "Choose `gemini`, `local` or `probe`.")

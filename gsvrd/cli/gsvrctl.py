@@ -119,6 +119,33 @@ def show(place: Place, task: str, as_json: bool) -> None:
     _print(facts, as_json, "task")
 
 
+@main.command()
+@json_option
+@click.pass_obj
+@edge
+def spend(place: Place, as_json: bool) -> None:
+    """What the service was asked and what it cost: today, this month, by model, and what is reserved."""
+    from dataclasses import asdict
+
+    from gsvrd.store.ledger import spending
+
+    lines = spending(_reading(place).conn, time.time())
+    _print({name: [asdict(line) for line in group] for name, group in lines.items()}, as_json, "spending")
+
+
+@main.command()
+@json_option
+@click.pass_obj
+@edge
+def templates(place: Place, as_json: bool) -> None:
+    """List the lesson templates: the shipped ones, and your own in config/templates/."""
+    from gsvrd.templates.load import load_templates
+
+    known = load_templates(place.places.home / "config" / "templates").values()
+    rows = [{"name": found.name, "version": found.version, "description": found.description} for found in known]
+    _print(rows, as_json, "templates")
+
+
 def _reading(place: Place) -> Any:
     from gsvrd.store.reading import open_for_reading
 

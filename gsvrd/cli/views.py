@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from gsvrd.policy.spending import dollars
+
 _COLOURS = {
     "running": "green",
     "paused": "yellow",
@@ -121,6 +123,25 @@ def task(facts: dict[str, Any]) -> None:
 def _sentences(message: str, hint: str) -> str:
     ended = message if message.endswith((".", "!", "?", "。")) else f"{message}."
     return f"{ended[:1].upper()}{ended[1:]} {hint}".strip()
+
+
+def spending(facts: dict[str, Any]) -> None:
+    """`gsvrctl spend`."""
+    table = _table("what", "calls", "tokens", "spent", "reserved")
+    for group in ("today", "month", "total", "models", "batches"):
+        for line in facts[group]:
+            name = line["name"] if group in ("models", "batches") else group
+            amounts = (dollars(line["settled"]), dollars(line["reserved"]))
+            table.add_row(escape(name), str(line["requests"]), str(line["tokens"]), *amounts)
+    _console.print(table)
+
+
+def templates(rows: list[dict[str, Any]]) -> None:
+    """`gsvrctl templates`."""
+    table = _table("template", "version", "what it makes")
+    for row in rows:
+        table.add_row(escape(row["name"]), str(row["version"]), escape(row["description"]))
+    _console.print(table)
 
 
 def _table(*columns: str) -> Table:

@@ -14,6 +14,8 @@ from gsvrd.config.rules import Rule
 PREFIX = "GSVRD_"
 RESERVED = frozenset({"GSVRD_HOME", "GSVRD_CONFIG"})
 """Variables of ours that are no settings."""
+ALIASES = {"GSVRD_GEMINI_BASE_URL": "GSVRD_ANALYZER__GEMINI__BASE_URL"}
+"""Short names for what gateways and tests set."""
 
 
 def override(document: Document, environ: Mapping[str, str]) -> None:
@@ -23,10 +25,10 @@ def override(document: Document, environ: Mapping[str, str]) -> None:
         if not variable.startswith(PREFIX) or variable in RESERVED:
             continue
         place = Place(f"{printable(variable)} (environment)")
-        if variable not in known:
+        if ALIASES.get(variable, variable) not in known:
             document.problems.append(Problem(place, _unknown(variable, known)))
             continue
-        path, rule = known[variable]
+        path, rule = known[ALIASES.get(variable, variable)]
         # Text as it is (rules read it like the file's), a list from its YAML form.
         written = parse(environ[variable], str(place)) if rule.many else Document(str(place), environ[variable])
         document.problems += [Problem(place, problem.what) for problem in written.problems]

@@ -15,7 +15,20 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from gsvrd.config.base import Conflict, Section, refuse
-from gsvrd.config.rules import auto_or, choice, directory, duration, flag, report_name, size, text, texts, whole
+from gsvrd.config.rules import (
+    auto_or,
+    choice,
+    directory,
+    dollars,
+    duration,
+    flag,
+    price,
+    report_name,
+    size,
+    text,
+    texts,
+    whole,
+)
 from gsvrd.config.units import DAY, GIB, HOUR, MIB, MINUTE, TIB
 
 Bytes = int
@@ -23,6 +36,7 @@ Seconds = float
 
 AnalyzerName = Literal["auto", "gemini", "local", "probe"]
 Fate = Literal["archive", "keep", "delete"]
+Sdk = Literal["auto", "google-genai", "google-generativeai"]
 Watch = Literal["auto", "events", "polling"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "text", "json"]
@@ -83,6 +97,56 @@ class Local(Section):
     slide_text: Annotated[bool, flag()] = Field(default=True, description="Read the text on slides.")
 
 
+class Gemini(Section):
+    """Google's model, over the network. The key is GEMINI_API_KEY, in key_file, or systemd's credential gemini-api-key."""
+
+    model: Annotated[str, text("a model's name", r"[A-Za-z0-9._-]{1,100}")] = Field(
+        default="gemini-3.8-flash", description="The model that studies the videos."
+    )
+    sdk: Annotated[Sdk, choice(Sdk)] = Field(
+        default="auto", description="The library that speaks to it: auto is google-genai where it is installed."
+    )
+    key_file: Annotated[str, text("a file, or empty", r".*")] = Field(
+        default="", description="File with the API key alone in it; goes before the variable GEMINI_API_KEY."
+    )
+    base_url: Annotated[str, text("empty, or an http or https address", r"(?:https?://\S+)?")] = Field(
+        default="", description="Address of a gateway to call instead of Google (also GSVRD_GEMINI_BASE_URL)."
+    )
+    project: Annotated[str, text("a word", r"[A-Za-z0-9._-]{1,100}")] = Field(
+        default="default", description="Your own name for the Google project of the key: limits are counted for it."
+    )
+    max_concurrent: Annotated[int, whole(1, 64)] = Field(default=5, description="The most calls at a time.")
+    uploads: Annotated[int, whole(1, 16)] = Field(
+        default=1, description="The most uploads at a time; several share one line and none gets done."
+    )
+    requests_per_minute: Annotated[int, whole(1, 100_000)] = Field(default=60, description="Google's RPM.")
+    tokens_per_minute: Annotated[int, whole(1, 1_000_000_000)] = Field(
+        default=1_000_000, description="Google's TPM, input tokens."
+    )
+    requests_per_day: Annotated[int, whole(1, 10_000_000)] = Field(
+        default=1000, description="Google's RPD; the day ends at midnight in Los Angeles."
+    )
+    max_file_size: Annotated[Bytes, size(1, 2 * GIB)] = Field(
+        default=2 * GIB, description="The largest file that is uploaded; Google takes no larger one."
+    )
+    timeout: Annotated[Seconds, duration(1, HOUR)] = Field(default=300.0, description="The longest a call may take.")
+    max_duration: Annotated[Seconds, duration(MINUTE, DAY)] = Field(
+        default=2.5 * HOUR, description="Longer videos are studied in parts and put together."
+    )
+    cost_limit_day: Annotated[int | None, dollars()] = Field(default=None, description="The most to spend in a day.")
+    cost_limit_total: Annotated[int | None, dollars()] = Field(default=None, description="The most to spend at all.")
+    prices: Annotated[tuple[str, ...], texts(price())] = Field(
+        default=(
+            "gemini-3.8-flash 0.75 3.75 ..2026-12-31",
+            "gemini-3.8-flash 1.50 7.50 2027-01-01..",
+            "gemini-3.5-flash-lite 0.30 2.50",
+            "gemini-3.5-flash 1.50 9.00",
+            "gemini-3.1-pro-preview 2/4 12/18",
+        ),
+        description="What models cost, as read on 2026-10-07; after a slash the price beyond 200,000 tokens.",
+    )
+
+
 class AnalyzerChoice(Section):
     """What studies the videos. `analyzer: local` is short for `analyzer: {use: local}`."""
 
@@ -93,6 +157,7 @@ class AnalyzerChoice(Section):
         description="auto takes gemini where a key is set, else local; probe reads only what the container says.",
     )
     local: Local = Local()
+    gemini: Gemini = Gemini()
 
 
 class Limits(Section):

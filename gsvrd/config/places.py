@@ -20,6 +20,7 @@ NAMES = ("inbox", "reports", "archive", "failed", "state")
 class Places:
     """Absolute directories by name."""
 
+    home: Path
     directories: Mapping[str, Path]
 
     @property
@@ -45,7 +46,7 @@ def find_places(home: Path, file: Path | None, environ: Mapping[str, str]) -> Pl
     for name in NAMES:
         value = environ.get(f"GSVRD_DIRECTORIES__{name.upper()}") or written.get(name)
         found[name] = home / (value if isinstance(value, str) and value else name)
-    return Places(found)
+    return Places(home, found)
 
 
 def _written(file: Path | None) -> Mapping[str, object]:

@@ -122,6 +122,38 @@ def auto_or(rule: Rule) -> Rule:
     return Rule(f"auto, or {rule.allowed}", {"anyOf": [{"const": "auto"}, dict(rule.schema)]}, read)
 
 
+def dollars() -> Rule:
+    """A sum of money, as whole micro-dollars; None is no limit."""
+
+    def read(value: object) -> int | None:
+        word = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+        if word == "none" or value is None:
+            return None
+        if not re.fullmatch(_MONEY, word):
+            raise ValueError
+        return round(float(word) * 1_000_000)
+
+    schema = {"anyOf": [{"const": "none"}, {"type": "number", "minimum": 0}]}
+    return Rule("none, or US dollars such as 5 or 2.50", schema, read, _show_dollars)
+
+
+def _show_dollars(micro: int | None) -> object:
+    return "none" if micro is None else micro / 1_000_000
+
+
+def price() -> Rule:
+    """What a model costs; see `models.Gemini.prices`."""
+    number, day = _MONEY, r"(?:\d{4}-\d\d-\d\d)?"
+    rates = rf"{number}(?:/{number})?"
+    return text(
+        "MODEL INPUT OUTPUT [FROM..UNTIL]: dollars per million tokens, days as 2026-12-31",
+        rf"\S+ {rates} {rates}(?: {day}\.\.{day})?",
+    )
+
+
+_MONEY = r"\d{1,9}(?:\.\d{1,6})?"
+
+
 def text(allowed: str, pattern: str) -> Rule:
     """Text that matches `pattern` as a whole."""
 

@@ -17,13 +17,29 @@ import structlog
 from gsvrd.clock import Clock
 from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.model import Home, OutcomeKind, Task
-from gsvrd.policy.retry import Answer, RetryStrategy
+from gsvrd.policy.retry import Answer, RetryStrategy, Verdict
 from gsvrd.pool.base import Pool
-from gsvrd.pool.messages import Assign, Died, Event, Failed, Finished, Keep, Progress, Reserve, Reserved
+from gsvrd.pool.messages import (
+    Ask,
+    Assign,
+    Died,
+    Event,
+    Failed,
+    Finished,
+    Keep,
+    Progress,
+    Reserve,
+    Reserved,
+    Settle,
+    Snoozed,
+)
 from gsvrd.store.queue import TaskQueue
 
 log = structlog.get_logger("gsvrd.attempts")
 
+SERVICE_TROUBLE = (ErrorKind.SERVER, ErrorKind.NETWORK)
+OUTAGE_S = 30.0
+"""While a service is known to be down its failures cost no attempt; tasks come again after about so long."""
 DROPPED_ENDS_S = 5.0
 """By then the worker of a dropped attempt has ended: the pool asks it to, and after its grace ends it by force."""
 
@@ -60,6 +76,27 @@ class Placing(Protocol):
         ...
 
 
+class Governor(Protocol):
+    """Who decides about calls to a service; see `permits.Permits`."""
+
+    @property
+    def charges(self) -> bool:
+        """Whether a call that failed for the service's sake counts against its task."""
+        ...
+
+    def ask(self, ask: Ask) -> None:
+        """A worker wants to call."""
+        ...
+
+    def settle(self, settle: Settle) -> None:
+        """A call has ended."""
+        ...
+
+    def ended(self, task: int, attempt: int) -> None:
+        """An attempt is over."""
+        ...
+
+
 @dataclass(slots=True)
 class Running:
     """An attempt a worker has in hand."""
@@ -78,6 +115,7 @@ class Attempts:
     pool: Pool
     strategy: RetryStrategy
     placing: Placing
+    governor: Governor
     clock: Clock
     timeout_s: float
     after_commit: Callable[[Callable[[], None]], None]
@@ -125,14 +163,25 @@ class Attempts:
                 self.queue.keep(event.task, event.attempt, stage, result)
             case Reserve(name=name):
                 self._reserve(running, name)
-            case Finished(temporary=temporary, sha256=sha256):
+            case Ask():
+                self.governor.ask(event)
+            case Settle():
+                self.governor.settle(event)
+            case _:
                 del self.running[event.task]
+                self.governor.ended(event.task, event.attempt)
+                self._end(running, event)
+
+    def _end(self, running: Running, ending: Finished | Failed | Snoozed | Died) -> None:
+        match ending:
+            case Finished(temporary=temporary, sha256=sha256):
                 self._finish(running, temporary, sha256)
             case Failed(error=error, sha256=sha256):
-                del self.running[event.task]
                 self._fail(running, error, OutcomeKind.FAILED, sha256)
+            case Snoozed(delay_s=delay_s, reason=reason):
+                log.info("attempt_snoozed", task=ending.task, attempt=ending.attempt, delay_s=delay_s, reason=reason)
+                self.queue.release(ending.task, ending.attempt, reason, OutcomeKind.SNOOZED, delay_s)
             case Died(error=error):
-                del self.running[event.task]
                 outcome = OutcomeKind.TIMED_OUT if error.kind is ErrorKind.TIMEOUT else OutcomeKind.DIED
                 self._fail(running, error, outcome, "")
 
@@ -160,6 +209,8 @@ class Attempts:
         death = outcome in (OutcomeKind.DIED, OutcomeKind.TIMED_OUT)
         deaths = task.deaths + int(death)
         verdict = self.strategy.judge(error.kind, spent=task.spent, deaths=deaths, chance=self.chance())
+        if error.kind in SERVICE_TROUBLE and not self.governor.charges:
+            verdict = Verdict(Answer.GIVE_BACK, OUTAGE_S * (0.5 + self.chance()))
         log.warning(
             "attempt_failed",
             task=task.id,
@@ -168,7 +219,8 @@ class Attempts:
             kind=error.kind.value,
             error=error.message,
             then=verdict.answer.value,
-            detail=error.detail or None,
+            # A fault of ours is worth its traceback; other details may be long and stand in the failure record.
+            detail=error.detail if error.kind is ErrorKind.UNKNOWN else None,
         )
         match verdict.answer:
             case Answer.RETRY:
@@ -192,6 +244,7 @@ class Attempts:
         if running is not None:
             log.info("attempt_dropped", task=task, attempt=running.attempt)
             self.pool.cancel(task)
+            self.governor.ended(task, running.attempt)
             self.placing.clean(running.task, running.attempt, after_s=DROPPED_ENDS_S)
 
     def drop_lost(self) -> None:
@@ -204,6 +257,7 @@ class Attempts:
         """End all attempts and give their tasks back, the attempts not spent."""
         for running in list(self.running.values()):
             self.pool.cancel(running.task.id)
+            self.governor.ended(running.task.id, running.attempt)
             self.queue.release(running.task.id, running.attempt, why)
             # Until the commit the pool has ended the workers: they would write on while it is removed.
             self.after_commit(partial(self.placing.clean, running.task, running.attempt))

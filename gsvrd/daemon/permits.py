@@ -71,6 +71,11 @@ class Permits:
         self.limiter.restore(self.ledger.recent(), self._now())
         self.ledger.recover()
 
+    @property
+    def charges(self) -> bool:
+        """Not while the service is known to be down."""
+        return self.breaker.charges
+
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def ask(self, ask: Ask) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from gsvrd.analyzers.gemini.settings import GOOGLE, GeminiSettings
 from gsvrd.analyzers.local.settings import LocalSettings
 from gsvrd.analyzers.probe import MediaLimits
 from gsvrd.clock import SystemClock
@@ -19,6 +20,7 @@ from gsvrd.config.places import NAMES
 from gsvrd.daemon.attempts import Attempts
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
+from gsvrd.daemon.permits import Permits, Terms
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.runstate import RunState
 from gsvrd.daemon.sampler import SystemSampler
@@ -28,15 +30,21 @@ from gsvrd.daemon.supervisor import AfterCommit, Supervisor, Timers
 from gsvrd.errors import AccessError, ConfigError, GsvrdError
 from gsvrd.intake.intake import Intake, IntakeSettings
 from gsvrd.model import Priorities
+from gsvrd.policy.breaker import Breaker
+from gsvrd.policy.limiter import APILimiter, APILimits
 from gsvrd.policy.retry import RetryStrategy
+from gsvrd.policy.spending import MILLION, CostLimits, Price, Rates
 from gsvrd.pool.execute import WorkSettings
 from gsvrd.pool.process import ProcessPool
 from gsvrd.pool.worker import WorkerLimits
+from gsvrd.store.ledger import Ledger
 from gsvrd.store.queue import TaskQueue
 from gsvrd.store.schema import open_database
+from gsvrd.templates.load import load_templates
 
 log = structlog.get_logger("gsvrd.run")
 
+_CREDENTIAL = "gemini-api-key"
 DATABASE, LOCK, DOORBELL = "gsvrd.db", "lock", "doorbell"
 _PRELOAD = ("gsvrd.pool.execute", "gsvrd.reports.lesson_plan", "av", "numpy", "PIL.Image", "jinja2")
 
@@ -76,7 +84,19 @@ def _supervise(config: Config, load: Callable[[], Config], work: WorkMaker) -> N
     pool = ProcessPool(work.name, _work_settings(config), _limits(config), clock, work.preload)
     places = Places(config, queue, filing, doors, clock, after_commit, timers.later, intake.forget)
     strategy = RetryStrategy(config.retry.max_retries, config.retry.poison_limit)
-    attempts = Attempts(queue, pool, strategy, places, clock, config.workers.timeout, after_commit)
+    permits = Permits(
+        terms=_terms(config),
+        limiter=APILimiter(_api_limits(config)),
+        ledger=Ledger(db.conn, clock, queue.note),
+        breaker=Breaker(),
+        pool=pool,
+        doors=doors,
+        clock=clock,
+        after_commit=after_commit,
+        later=timers.later,
+    )
+    permits.restore()
+    attempts = Attempts(queue, pool, strategy, places, permits, clock, config.workers.timeout, after_commit)
     supervisor = Supervisor(
         clock=clock,
         queue=queue,
@@ -95,7 +115,7 @@ def _supervise(config: Config, load: Callable[[], Config], work: WorkMaker) -> N
         wake=wake,
         doorbell=Doorbell(config.state / DOORBELL),
         inbox=os.fsencode(config.inbox),
-        reload=lambda supervisor: _reload(supervisor, pool, config, load),
+        reload=lambda supervisor: _reload(supervisor, pool, permits, config, load),
         drain_s=config.service.drain,
         workers=config.workers.most,
     )
@@ -108,8 +128,21 @@ def _supervise(config: Config, load: Callable[[], Config], work: WorkMaker) -> N
 
 
 def analyzer_of(config: Config) -> str:
-    """The analyzer in effect: `auto` is `local`, as long as there is no other."""
-    return "local" if config.analyzer.use == "auto" else config.analyzer.use
+    """The analyzer in effect: `auto` is `gemini` where there is a key, else `local`."""
+    if config.analyzer.use != "auto":
+        return config.analyzer.use
+    return "gemini" if _key_source(config) else "local"
+
+
+def _key_source(config: Config) -> str:
+    """Where workers find the key, as `analyzers.gemini.keys` reads it; empty when there is none."""
+    if config.analyzer.gemini.key_file:
+        return f"file:{config.home / os.path.expanduser(config.analyzer.gemini.key_file)}"
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        if os.environ.get(name):
+            return f"env:{name}"
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return f"credential:{_CREDENTIAL}" if folder and Path(folder, _CREDENTIAL).exists() else ""
 
 
 def _prepare(config: Config) -> None:
@@ -121,18 +154,25 @@ def _prepare(config: Config) -> None:
             raise AccessError(f"{path} cannot be made: {error.strerror}", _whose(path)) from error
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise AccessError(f"{path} cannot be read and written", _whose(path))
-    if analyzer_of(config) == "gemini":
-        raise ConfigError("the analyzer `gemini` comes with a later release", "Set analyzer: local.")
+    if analyzer_of(config) == "gemini" and not _key_source(config):
+        raise ConfigError("the analyzer is gemini, but there is no key", "Set GEMINI_API_KEY, or analyzer: local.")
+    templates = load_templates(_templates(config))
+    if config.template not in templates:
+        known = ", ".join(templates)
+        raise ConfigError(f"there is no template {config.template!r}", f"There are: {known}.")
 
 
 def _whose(path: Path) -> str:
     return f"Give it to the user the daemon runs as: chown -R {os.getuid()} {path}"
 
 
-def _reload(supervisor: Supervisor, pool: ProcessPool, config: Config, load: Callable[[], Config]) -> str:
+def _reload(
+    supervisor: Supervisor, pool: ProcessPool, permits: Permits, config: Config, load: Callable[[], Config]
+) -> str:
     """Put a changed configuration into effect as a whole, or keep the one there is and say why."""
     try:
         new = load()
+        _prepare(new)
         if new.directories != config.directories:
             raise ConfigError("directories cannot be changed while the daemon runs", "Restart it.")
     except GsvrdError as error:
@@ -144,6 +184,9 @@ def _reload(supervisor: Supervisor, pool: ProcessPool, config: Config, load: Cal
     supervisor.places.config = new
     supervisor.attempts.strategy = RetryStrategy(new.retry.max_retries, new.retry.poison_limit)
     supervisor.attempts.timeout_s = new.workers.timeout
+    permits.terms = _terms(new)
+    permits.limiter.limits = _api_limits(new)
+    permits.reopen()
     supervisor.drain_s = new.service.drain
     supervisor.workers = new.workers.most
     pool.resize(new.workers.most)
@@ -192,6 +235,54 @@ def _limits(config: Config) -> WorkerLimits:
     return WorkerLimits(config.workers.memory_limit, config.workers.cpu_time_limit)
 
 
+def _templates(config: Config) -> Path:
+    return config.home / "config" / "templates"
+
+
+def _api_limits(config: Config) -> APILimits:
+    gemini = config.analyzer.gemini
+    return APILimits(
+        max_concurrent=gemini.max_concurrent,
+        uploads=gemini.uploads,
+        requests_per_minute=gemini.requests_per_minute,
+        tokens_per_minute=gemini.tokens_per_minute,
+        requests_per_day=gemini.requests_per_day,
+    )
+
+
+def _terms(config: Config) -> Terms:
+    gemini = config.analyzer.gemini
+    cost = CostLimits(per_day=gemini.cost_limit_day, total=gemini.cost_limit_total)
+    return Terms(gemini.project, cost, tuple(map(_price, gemini.prices)))
+
+
+def _price(line: str) -> Price:
+    """From `MODEL INPUT OUTPUT [FROM..UNTIL]`, which the configuration has checked."""
+    model, tokens_in, tokens_out, *days = line.split()
+    start, _, end = days[0].partition("..") if days else ("", "", "")
+    (near_in, far_in), (near_out, far_out) = _rate(tokens_in), _rate(tokens_out)
+    is_stepped = "/" in tokens_in or "/" in tokens_out
+    return Price(model, Rates(near_in, near_out), Rates(far_in, far_out) if is_stepped else None, start, end)
+
+
+def _rate(text: str) -> tuple[int, int]:
+    near, _, far = text.partition("/")
+    return round(float(near) * MILLION), round(float(far or near) * MILLION)
+
+
+def _gemini_settings(config: Config) -> GeminiSettings:
+    gemini = config.analyzer.gemini
+    return GeminiSettings(
+        model=gemini.model,
+        sdk=gemini.sdk,
+        key_source=_key_source(config) or "env:GEMINI_API_KEY",
+        base_url=gemini.base_url or GOOGLE,
+        timeout_s=gemini.timeout,
+        max_file_bytes=gemini.max_file_size,
+        max_duration_s=gemini.max_duration,
+    )
+
+
 def _work_settings(config: Config) -> bytes:
     local, limits = config.analyzer.local, config.limits
     return msgspec.json.encode(
@@ -201,10 +292,12 @@ def _work_settings(config: Config) -> bytes:
             work=str(config.state / "work"),
             analyzer=analyzer_of(config),
             local=LocalSettings(speech_model=local.speech_model, slide_text=local.slide_text, speech=local.speech),
+            gemini=_gemini_settings(config),
             limits=MediaLimits(limits.max_pixels, limits.max_duration, limits.max_streams),
             max_file_bytes=limits.max_file_size,
             threads=config.workers.threads_each,
             template=config.template,
+            templates=str(_templates(config)),
             language=config.language,
             output_pattern=config.output_pattern,
             log_level=config.logs.level,

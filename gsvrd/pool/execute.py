@@ -20,7 +20,8 @@ from structlog.contextvars import bind_contextvars
 
 from gsvrd import __version__, logs
 from gsvrd.analysis import Analysis, MediaFacts
-from gsvrd.analyzers.base import Analyzer
+from gsvrd.analyzers.base import Analyzer, Call, Permit, Spent
+from gsvrd.analyzers.gemini.settings import GeminiSettings
 from gsvrd.analyzers.local.settings import LocalSettings
 from gsvrd.analyzers.probe import MediaLimits, probe
 from gsvrd.analyzers.registry import make_analyzer
@@ -33,6 +34,7 @@ from gsvrd.pool.worker import Desk, Work
 from gsvrd.reports.lesson_plan import ReportContext, render
 from gsvrd.reports.naming import NameFields, assets_name, report_name
 from gsvrd.reports.write import temporary_directory, write_report
+from gsvrd.templates.load import load_templates
 
 Kept = TypeVar("Kept", bound=BaseModel)
 _CHUNK_BYTES = 1 << 20
@@ -47,10 +49,13 @@ class WorkSettings(msgspec.Struct, frozen=True):
     """Folder for pictures, one below it for each task; they survive from one attempt to the next."""
     analyzer: str
     local: LocalSettings
+    gemini: GeminiSettings
     limits: MediaLimits
     max_file_bytes: int
     threads: int
     template: str
+    templates: str
+    """Folder of the operator's own templates; it need not exist."""
     language: str
     output_pattern: str
     log_level: str
@@ -61,12 +66,33 @@ def make(settings: bytes) -> Work:
     """The work a worker does, from the JSON of `WorkSettings`."""
     decoded = msgspec.json.decode(settings, type=WorkSettings)
     logs.setup(decoded.log_level, decoded.log_format, process="worker")
-    return VideoWork(decoded, make_analyzer(decoded.analyzer, decoded.local))
+    template = load_templates(Path(decoded.templates))[decoded.template].in_language(decoded.language)
+    return VideoWork(decoded, make_analyzer(decoded.analyzer, decoded.local, decoded.gemini, template))
+
+
+@dataclass(frozen=True, slots=True)
+class _Permit:
+    """See `analyzers.base.Permit`."""
+
+    desk: Desk
+    number: int
+
+    def settle(self, spent: Spent) -> None:
+        self.desk.settle(
+            self.number,
+            spent.outcome,
+            tokens_in=spent.tokens_in,
+            tokens_out=spent.tokens_out,
+            was_sent=spent.was_sent,
+            is_known=spent.is_known,
+            retry_after_s=spent.retry_after_s,
+            is_daily=spent.is_daily,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """The `Workbench` of one attempt."""
+    """The `GovernedBench` of one attempt."""
 
     source: str
     name: str
@@ -80,6 +106,13 @@ class _Bench:
 
     def progress(self, step: str, fraction: float) -> None:
         self.desk.progress(step, fraction)
+
+    def ask(self, call: Call) -> Permit:
+        permit = self.desk.ask(call.lane.value, call.model, call.tokens_in, call.tokens_out_most)
+        return _Permit(self.desk, permit)
+
+    def forget(self, stage: str) -> None:
+        self.kept.pop(stage, None)
 
     def keep(self, stage: str, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
         return _keep(self.desk, self.kept, stage, kind, make)
@@ -149,7 +182,17 @@ class VideoWork:
         )
         temporary = temporary_directory(Path(self.settings.reports), assign.task, assign.attempt)
         text = render(analysis, facts, context)
-        write_report(temporary, name, text, Path(self.settings.work, str(assign.task)))
+        try:
+            write_report(temporary, name, text, Path(self.settings.work, str(assign.task)))
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and os.path.isdir(self.settings.reports):
+                raise  # a picture is missing, which waiting does not mend
+            raise TaskError(
+                ErrorKind.PLACE,
+                f"the report cannot be written: {error.strerror}",
+                "Mend the reports directory; the work goes on by itself.",
+                repr(error),
+            ) from error
         return temporary
 
     def _wished_name(self, facts: MediaFacts, analysis: Analysis, assign: Assign) -> str:

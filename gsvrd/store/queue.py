@@ -387,6 +387,10 @@ class TaskQueue:
     ) -> None:
         self._journal.append((sql, values, on_lost, on_row))
 
+    def note(self, sql: str, values: tuple[object, ...]) -> None:
+        """A statement of the ledger's, for the same transaction."""
+        self._note(sql, values)
+
     @property
     def journalled(self) -> int:
         """How many statements wait for `commit`."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +245,84 @@ def test_an_answer_without_text_names_its_reason_and_its_cost(
     assert (reply.text, reply.finish, reply.blocked) == ("", finish, blocked)
     assert reply.has_usage
     assert reply.tokens_in == gemini.requests(Route.GENERATE)[0].prompt_tokens
+
+
+def test_no_finish_reason_makes_the_sdk_call_again(gemini: FakeGemini, service: GeminiService) -> None:
+    gemini.fault(Fault(Kind.FINISH, text="CONTINUATION"))
+    assert service.generate(ask(gemini)).finish == "CONTINUATION"
+    assert len(gemini.requests(Route.GENERATE)) == 1
+
+
+@dataclass
+class Stub:
+    """A server that always gives the same answer, and notes who came."""
+
+    url: str = ""
+    status: int = 200
+    body: bytes = b"{}"
+    headers: dict[str, str] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def stubs() -> Iterator[Callable[[], Stub]]:
+    with ExitStack() as stack:
+
+        def started() -> Stub:
+            stub = Stub()
+
+            class Handler(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    stub.seen.append(f"{self.command} {self.path}")
+                    self.rfile.read(int(self.headers.get("content-length") or 0))
+                    self.send_response(stub.status)
+                    for name, value in {**stub.headers, "Content-Length": str(len(stub.body))}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(stub.body)
+
+                do_POST = do_DELETE = do_GET  # noqa: N815 - http.server looks for these names
+
+                def log_message(self, format: str, *args: Any) -> None:
+                    pass
+
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            stack.callback(server.shutdown)
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+            stub.url = f"http://127.0.0.1:{server.server_port}"
+            return stub
+
+        yield started
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_the_key_is_not_carried_to_another_address(
+    gemini: FakeGemini, make: Make, stubs: Callable[[], Stub], status: int
+) -> None:
+    first, other = stubs(), stubs()
+    first.status, first.headers = status, {"Location": f"{other.url}/elsewhere"}
+    service = make(url=first.url)
+    for call in (lambda: service.get(NAME), lambda: service.generate(ask(gemini))):
+        assert verdict_of(fault_of(call)).trouble is Trouble.SERVER
+    assert len(first.seen) == 2
+    assert other.seen == []
+
+
+@pytest.mark.parametrize(
+    "told", [{"candidates": 3}, {"candidates": [{"content": []}]}, {"usageMetadata": "x"}, {"modelVersion": {"a": 1}}]
+)
+def test_an_answer_of_a_strange_shape_is_no_crash(
+    gemini: FakeGemini, make: Make, stubs: Callable[[], Stub], told: dict[str, Any]
+) -> None:
+    stub = stubs()
+    stub.body = json.dumps(told).encode()
+    try:
+        reply = make(url=stub.url).generate(ask(gemini))
+    except ServiceFault as fault:
+        assert verdict_of(fault).trouble is Trouble.SERVER
+        assert not spent_on(fault).is_known
+    else:
+        assert reply.text == ""
 
 
 def test_a_cut_off_answer_keeps_its_text(gemini: FakeGemini, service: GeminiService) -> None:

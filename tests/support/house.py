@@ -15,15 +15,20 @@ from gsvrd.config.models import Config
 from gsvrd.daemon.attempts import Attempts
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
+from gsvrd.daemon.permits import Permits, Terms
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.supervisor import AfterCommit, Timers
 from gsvrd.intake.identity import Identity
 from gsvrd.model import NewTask, report_owner
+from gsvrd.policy.breaker import Breaker
+from gsvrd.policy.limiter import APILimiter, APILimits
 from gsvrd.policy.retry import RetryStrategy
+from gsvrd.policy.spending import CostLimits, Price
 from gsvrd.pool.inline import InlinePool
 from gsvrd.pool.messages import Assign, Finished
 from gsvrd.pool.worker import Desk
 from gsvrd.reports.write import temporary_directory, write_report
+from gsvrd.store.ledger import Ledger
 from gsvrd.store.queue import TaskQueue
 from gsvrd.store.reading import Reading
 from gsvrd.store.schema import open_database
@@ -42,6 +47,9 @@ class House:
     """What the intake was told: it may be handed out again."""
     behaviours: dict[str, str] = field(default_factory=dict)
     """What the work does with a file."""
+    limits: APILimits = field(default_factory=APILimits)
+    cost: CostLimits = field(default_factory=CostLimits)
+    prices: tuple[Price, ...] = ()
 
     def __post_init__(self) -> None:
         for path in (
@@ -72,8 +80,29 @@ class House:
             self.timers.later,
             lambda path, _: self.came_back.append(path),
         )
+        self.permits = Permits(
+            terms=Terms("project", self.cost, self.prices),
+            limiter=APILimiter(self.limits),
+            ledger=Ledger(self.db.conn, self.clock, self.queue.note),
+            breaker=Breaker(),
+            pool=self.pool,
+            doors=self.doors,
+            clock=self.clock,
+            after_commit=self.after_commit,
+            later=self.timers.later,
+            chance=lambda: 0.5,
+        )
+        self.permits.restore()
         self.attempts = Attempts(
-            self.queue, self.pool, RetryStrategy(), self.places, self.clock, 0.0, self.after_commit, lambda: 0.5
+            queue=self.queue,
+            pool=self.pool,
+            strategy=RetryStrategy(),
+            placing=self.places,
+            governor=self.permits,
+            clock=self.clock,
+            timeout_s=0.0,
+            after_commit=self.after_commit,
+            chance=lambda: 0.5,
         )
         self.pool.resize(1)
 

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from gsvrd.analysis import Analysis
+from gsvrd.analyzers.gemini.settings import GeminiSettings
 from gsvrd.analyzers.local import LocalAnalyzer, LocalSettings
 from gsvrd.analyzers.registry import make_analyzer
 from gsvrd.errors import SetupError
+from gsvrd.templates.load import load_templates
 
 TOPICS = [
     ("Photosynthesis", ("Light is caught by the leaves", "Water comes from the roots")),
@@ -43,6 +46,14 @@ def lesson(maker: Any, drawn: Any) -> Path:
     return path
 
 
+def footed(title: str, bullets: Sequence[str], foot: str) -> Any:
+    image = Image.new("RGB", (640, 360), "white")
+    draw = ImageDraw.Draw(image)
+    for y, size, text in [(24, 40, title), (110, 26, bullets[0]), (166, 26, bullets[1]), (326, 18, foot)]:
+        draw.text((40, y), text, fill="black", font=ImageFont.load_default(size))
+    return np.asarray(image)
+
+
 def study(bench: Any, **settings: Any) -> Analysis:
     return LocalAnalyzer(LocalSettings(**settings)).analyze(bench)
 
@@ -71,6 +82,14 @@ def test_the_picture_shows_the_slide_with_its_last_bullet(lesson: Path, bench_of
         shown = np.asarray(Image.open(bench.assets / chapter.picture.file).convert("L")).astype(int)
         complete = np.asarray(Image.fromarray(drawn(title, bullets)).convert("L")).astype(int)
         assert np.abs(shown - complete).mean() < 3
+
+
+def test_the_foot_of_the_slides_is_neither_text_nor_point(maker: Any, bench_of: Any) -> None:
+    pytest.importorskip("rapidocr")
+    shown = [(footed(title, bullets, f"Botany course {i}/3"), 4.0) for i, (title, bullets) in enumerate(TOPICS, 1)]
+    analysis = study(bench_of(maker.video("footed.mp4", shown)))
+    assert [c.slide_text for c in analysis.chapters] == [(title, *bullets) for title, bullets in TOPICS]
+    assert [c.key_points for c in analysis.chapters] == [bullets for _, bullets in TOPICS]
 
 
 def test_an_upright_film_gives_an_upright_picture(maker: Any, turned: Any, bench_of: Any) -> None:
@@ -164,9 +183,9 @@ def test_importing_the_analyzer_loads_no_decoder_and_no_engine() -> None:
 
 
 def test_analyzers_are_made_by_name() -> None:
-    assert make_analyzer("probe", LocalSettings()).name == "probe"
-    assert make_analyzer("local", LocalSettings()).name == "local"
-    for name in ("gemini", "nonsense"):
-        with pytest.raises(SetupError) as caught:
-            make_analyzer(name, LocalSettings())
-        assert caught.value.hint
+    template = load_templates(None)["comprehensive_lesson"]
+    for name in ("probe", "local", "gemini"):
+        assert make_analyzer(name, LocalSettings(), GeminiSettings("a-model"), template).name == name
+    with pytest.raises(SetupError) as caught:
+        make_analyzer("nonsense", LocalSettings(), GeminiSettings("a-model"), template)
+    assert "gemini" in caught.value.hint

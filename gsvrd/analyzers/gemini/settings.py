@@ -1,0 +1,54 @@
+"""What can be chosen about the Gemini analyzer. Built by the configuration, travels to workers as JSON; never the key.
+
+Prices and limits are not here: the daemon knows them, and every call asks it first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SdkName = Literal["google-genai", "google-generativeai"]
+GOOGLE = "https://generativelanguage.googleapis.com"
+
+
+@dataclass(frozen=True, slots=True)
+class GeminiSettings:
+    """The choices. Times in seconds, sizes in bytes."""
+
+    model: str
+    sdk: Literal["auto", "google-genai", "google-generativeai"] = "auto"
+    """`auto`: google-genai where it is installed, else the other."""
+    key_source: str = "env:GEMINI_API_KEY"
+    """Where the worker finds the key: `env:NAME`, `file:/path`, or `credential:NAME` (of systemd)."""
+    base_url: str = GOOGLE
+    """Honoured by every call, uploads too."""
+    timeout_s: float = 300.0
+    """For one generate call, from its first byte to its last."""
+    upload_timeout_s: float = 7200.0
+    """For one upload with all its resumptions."""
+    processing_timeout_s: float = 600.0
+    """How long the service may take to make a file usable."""
+    poll_s: float = 5.0
+    max_file_bytes: int = 2 << 30
+    max_duration_s: float = 9000.0
+    """Longer videos are split."""
+    overlap_s: float = 30.0
+    """How much two parts of a split video share."""
+    context_tokens: int = 1_000_000
+    """The most tokens of one request."""
+    tokens_per_second: float = 102.0
+    """What a second of video with sound weighs at one picture a second and the default resolution."""
+    count_tokens: bool = False
+    """Ask the service for the weight of a request instead of estimating it."""
+    max_output_tokens: int = 32_768
+    """Thinking included."""
+    most_output_tokens: int = 65_536
+    """What the model allows: an answer that was cut off may have so many the second time."""
+    temperature: float | None = None
+    thinking: Literal["", "minimal", "low", "medium", "high"] = ""
+    media_resolution: Literal["", "low", "medium", "high"] = ""
+    fps: float | None = None
+    """Pictures a second that the model sees; left out, it takes one."""
+    flex: bool = False
+    """Half the price for an answer that may take minutes; where it is refused, the ordinary tier is asked."""
