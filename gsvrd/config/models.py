@@ -17,6 +17,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from gsvrd.config.base import Conflict, Section, refuse
 from gsvrd.config.rules import (
     auto_or,
+    auto_or_number,
     choice,
     directory,
     dollars,
@@ -36,6 +37,8 @@ Seconds = float
 
 AnalyzerName = Literal["auto", "gemini", "local", "probe"]
 Fate = Literal["archive", "keep", "delete"]
+Resolution = Literal["auto", "low", "medium", "high"]
+Thinking = Literal["auto", "minimal", "low", "medium", "high"]
 Sdk = Literal["auto", "google-genai", "google-generativeai"]
 Watch = Literal["auto", "events", "polling"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -132,6 +135,18 @@ class Gemini(Section):
     timeout: Annotated[Seconds, duration(1, HOUR)] = Field(default=300.0, description="The longest a call may take.")
     max_duration: Annotated[Seconds, duration(MINUTE, DAY)] = Field(
         default=2.5 * HOUR, description="Longer videos are studied in parts and put together."
+    )
+    fps: Annotated[float | None, auto_or_number(0.01, 24)] = Field(
+        default=None, description="Pictures a second that the model sees; auto leaves it at one (google-genai only)."
+    )
+    media_resolution: Annotated[Resolution, choice(Resolution)] = Field(
+        default="auto", description="How closely the model looks at each picture (google-genai only)."
+    )
+    thinking: Annotated[Thinking, choice(Thinking)] = Field(
+        default="auto", description="How long the model thinks; it is billed as output (google-genai only)."
+    )
+    flex: Annotated[bool, flag()] = Field(
+        default=False, description="Half the price for answers that may take minutes (google-genai only)."
     )
     cost_limit_day: Annotated[int | None, dollars()] = Field(default=None, description="The most to spend in a day.")
     cost_limit_total: Annotated[int | None, dollars()] = Field(default=None, description="The most to spend at all.")

@@ -122,6 +122,21 @@ def auto_or(rule: Rule) -> Rule:
     return Rule(f"auto, or {rule.allowed}", {"anyOf": [{"const": "auto"}, dict(rule.schema)]}, read)
 
 
+def auto_or_number(least: float, most: float) -> Rule:
+    """The word `auto`, which is None, or a number."""
+
+    def read(value: object) -> float | None:
+        word = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+        if word == "auto" or value is None:
+            return None
+        if not re.fullmatch(r"\d{1,6}(?:\.\d{1,6})?", word):
+            raise ValueError
+        return _within(float(word), least, most)
+
+    schema = {"anyOf": [{"const": "auto"}, {"type": "number", "minimum": least, "maximum": most}]}
+    return Rule(f"auto, or a number from {least:g} to {most:g}", schema, read, lambda v: "auto" if v is None else v)
+
+
 def dollars() -> Rule:
     """A sum of money, as whole micro-dollars; None is no limit."""
 

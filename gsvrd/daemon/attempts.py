@@ -17,6 +17,8 @@ import structlog
 from gsvrd.clock import Clock
 from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.model import Home, OutcomeKind, Task
+from gsvrd.policy.breaker import SuccessRates
+from gsvrd.policy.limiter import Instant
 from gsvrd.policy.retry import Answer, RetryStrategy, Verdict
 from gsvrd.pool.base import Pool
 from gsvrd.pool.messages import (
@@ -38,6 +40,8 @@ from gsvrd.store.queue import TaskQueue
 log = structlog.get_logger("gsvrd.attempts")
 
 SERVICE_TROUBLE = (ErrorKind.SERVER, ErrorKind.NETWORK)
+RATES = "success_rates"
+"""Under this name the service's facts hold them."""
 OUTAGE_S = 30.0
 """While a service is known to be down its failures cost no attempt; tasks come again after about so long."""
 DROPPED_ENDS_S = 5.0
@@ -123,7 +127,11 @@ class Attempts:
     chance: Callable[[], float] = random.random
     debug: Callable[..., object] = field(default_factory=lambda: log.bind().debug)
     """Bound once: the lazy logger costs 15 µs an entry, also of a level that is dropped."""
+    rates: SuccessRates = field(default_factory=SuccessRates)
+    """How often trying again has helped, by kind of error; kept over restarts."""
     running: dict[int, Running] = field(default_factory=dict)
+    _retried: dict[int, ErrorKind] = field(default_factory=dict)
+    """What the last attempt of a task failed with."""
 
     # -- starting ----------------------------------------------------------------------------------------------------
 
@@ -173,6 +181,7 @@ class Attempts:
                 self._end(running, event)
 
     def _end(self, running: Running, ending: Finished | Failed | Snoozed | Died) -> None:
+        self._learn(running.task.id, succeeded=isinstance(ending, Finished))
         match ending:
             case Finished(temporary=temporary, sha256=sha256):
                 self._finish(running, temporary, sha256)
@@ -184,6 +193,16 @@ class Attempts:
             case Died(error=error):
                 outcome = OutcomeKind.TIMED_OUT if error.kind is ErrorKind.TIMEOUT else OutcomeKind.DIED
                 self._fail(running, error, outcome, "")
+
+    def _learn(self, task: int, *, succeeded: bool) -> None:
+        kind = self._retried.pop(task, None)
+        if kind is not None:
+            now = self._now()
+            self.rates.note(kind.value, succeeded=succeeded, charged=self.governor.charges, now=now)
+            self.queue.set_service(RATES, self.rates.save(now))
+
+    def _now(self) -> Instant:
+        return Instant(self.clock.monotonic(), self.clock.wall())
 
     def _reserve(self, running: Running, wished: str) -> None:
         name = self.placing.choose_name(running.task, wished)
@@ -211,6 +230,8 @@ class Attempts:
         verdict = self.strategy.judge(error.kind, spent=task.spent, deaths=deaths, chance=self.chance())
         if error.kind in SERVICE_TROUBLE and not self.governor.charges:
             verdict = Verdict(Answer.GIVE_BACK, OUTAGE_S * (0.5 + self.chance()))
+        elif verdict.answer is Answer.RETRY and task.spent and self._is_hopeless(error.kind):
+            verdict = Verdict(Answer.GIVE_UP)
         log.warning(
             "attempt_failed",
             task=task.id,
@@ -224,6 +245,7 @@ class Attempts:
         )
         match verdict.answer:
             case Answer.RETRY:
+                self._retried[task.id] = error.kind
                 self.queue.retry(task, attempt, outcome, error, verdict.delay_s, death=death)
             case Answer.GIVE_BACK:
                 self.queue.release(task.id, attempt, error.message, outcome, verdict.delay_s, error)
@@ -235,6 +257,10 @@ class Attempts:
                 give_up = partial(self.placing.give_up, task, attempt, error, sha256)
                 self.queue.fail(task.id, attempt, outcome, error, sha256, death=death, on_done=give_up)
         self.placing.clean(task, attempt)
+
+    def _is_hopeless(self, kind: ErrorKind) -> bool:
+        """Only for trouble of the service: what fells a worker is counted by deaths."""
+        return kind in SERVICE_TROUBLE and self.rates.is_hopeless(kind.value, self._now())
 
     # -- ending from outside -----------------------------------------------------------------------------------------
 

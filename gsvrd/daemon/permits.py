@@ -25,6 +25,8 @@ from gsvrd.store.ledger import QUOTA_DAY, Ledger
 
 log = structlog.get_logger("gsvrd.permits")
 
+BREAKER = "breaker"
+"""Under this name the service's facts hold its state."""
 PATIENCE_S = 10.0
 """A longer wait is not worth a worker."""
 SHUT_S = 600.0
@@ -61,6 +63,8 @@ class Permits:
     clock: Clock
     after_commit: Callable[[Callable[[], None]], None]
     later: Callable[[float, Callable[[], None]], None]
+    remember: Callable[[str, object], None]
+    """Keep a small fact over restarts."""
     chance: Callable[[], float] = random.random
     _waiting: list[Ask] = field(default_factory=list)
     _calls: dict[int, Ask] = field(default_factory=dict)
@@ -165,10 +169,14 @@ class Permits:
             self.limiter.accept(settle.permit, now, settle.tokens_in or None)
         else:
             self.limiter.release(settle.permit, sent=settle.was_sent)
+        phase = self.breaker.phase
         if settle.outcome in _PASSING:
             self.breaker.fail(settle.task, now, self.chance())
         else:
             self.breaker.succeed(settle.task)
+        if self.breaker.phase is not phase:
+            log.warning("breaker", phase=self.breaker.phase.value)
+            self.remember(BREAKER, self.breaker.save(now))
         if settle.outcome in (ErrorKind.KEY.value, ErrorKind.MODEL.value):
             self._shut(ErrorKind(settle.outcome), f"the service refused the {settle.outcome}")
 

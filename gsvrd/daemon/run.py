@@ -13,14 +13,14 @@ import structlog
 from gsvrd.analyzers.gemini.settings import GOOGLE, GeminiSettings
 from gsvrd.analyzers.local.settings import LocalSettings
 from gsvrd.analyzers.probe import MediaLimits
-from gsvrd.clock import SystemClock
+from gsvrd.clock import Clock, SystemClock
 from gsvrd.config.load import fingerprint
 from gsvrd.config.models import Config
 from gsvrd.config.places import NAMES
-from gsvrd.daemon.attempts import Attempts
+from gsvrd.daemon.attempts import RATES, Attempts
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
-from gsvrd.daemon.permits import Permits, Terms
+from gsvrd.daemon.permits import BREAKER, Permits, Terms
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.runstate import RunState
 from gsvrd.daemon.sampler import SystemSampler
@@ -30,8 +30,8 @@ from gsvrd.daemon.supervisor import AfterCommit, Supervisor, Timers
 from gsvrd.errors import AccessError, ConfigError, GsvrdError
 from gsvrd.intake.intake import Intake, IntakeSettings
 from gsvrd.model import Priorities
-from gsvrd.policy.breaker import Breaker
-from gsvrd.policy.limiter import APILimiter, APILimits
+from gsvrd.policy.breaker import Breaker, SuccessRates
+from gsvrd.policy.limiter import APILimiter, APILimits, Instant
 from gsvrd.policy.retry import RetryStrategy
 from gsvrd.policy.spending import MILLION, CostLimits, Price, Rates
 from gsvrd.pool.execute import WorkSettings
@@ -55,6 +55,14 @@ class WorkMaker:
 
     name: str = "gsvrd.pool.execute:make"
     preload: tuple[str, ...] = _PRELOAD
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What a worker must know of the daemon's start to tell orphans at the service from files that are wanted."""
+
+    started_at: float
+    kept_files: tuple[str, ...]
 
 
 def run(config: Config, load: Callable[[], Config], work: WorkMaker | None = None) -> None:
@@ -81,22 +89,35 @@ def _supervise(config: Config, load: Callable[[], Config], work: WorkMaker) -> N
     timers, after_commit = Timers(clock), AfterCommit()
     filing = Filing(wake.poke)
     intake = Intake(_intake_settings(config), config.inbox, clock, wake.poke)
-    pool = ProcessPool(work.name, _work_settings(config), _limits(config), clock, work.preload)
+    begun = _begin(queue, clock)
+    pool = ProcessPool(work.name, _work_settings(config, begun), _limits(config), clock, work.preload)
     places = Places(config, queue, filing, doors, clock, after_commit, timers.later, intake.forget)
     strategy = RetryStrategy(config.retry.max_retries, config.retry.poison_limit)
+    now = Instant(clock.monotonic(), clock.wall())
     permits = Permits(
         terms=_terms(config),
         limiter=APILimiter(_api_limits(config)),
         ledger=Ledger(db.conn, clock, queue.note),
-        breaker=Breaker(),
+        breaker=Breaker.restore(queue.service(BREAKER), now),
         pool=pool,
         doors=doors,
         clock=clock,
         after_commit=after_commit,
         later=timers.later,
+        remember=queue.set_service,
     )
     permits.restore()
-    attempts = Attempts(queue, pool, strategy, places, permits, clock, config.workers.timeout, after_commit)
+    attempts = Attempts(
+        queue=queue,
+        pool=pool,
+        strategy=strategy,
+        placing=places,
+        governor=permits,
+        clock=clock,
+        timeout_s=config.workers.timeout,
+        after_commit=after_commit,
+        rates=SuccessRates.restore(queue.service(RATES), now),
+    )
     supervisor = Supervisor(
         clock=clock,
         queue=queue,
@@ -115,7 +136,7 @@ def _supervise(config: Config, load: Callable[[], Config], work: WorkMaker) -> N
         wake=wake,
         doorbell=Doorbell(config.state / DOORBELL),
         inbox=os.fsencode(config.inbox),
-        reload=lambda supervisor: _reload(supervisor, pool, permits, config, load),
+        reload=lambda supervisor: _reload(supervisor, pool, permits, begun, config, load),
         drain_s=config.service.drain,
         workers=config.workers.most,
     )
@@ -167,7 +188,12 @@ def _whose(path: Path) -> str:
 
 
 def _reload(
-    supervisor: Supervisor, pool: ProcessPool, permits: Permits, config: Config, load: Callable[[], Config]
+    supervisor: Supervisor,
+    pool: ProcessPool,
+    permits: Permits,
+    begun: _Begun,
+    config: Config,
+    load: Callable[[], Config],
 ) -> str:
     """Put a changed configuration into effect as a whole, or keep the one there is and say why."""
     try:
@@ -178,7 +204,7 @@ def _reload(
     except GsvrdError as error:
         log.error("reload_refused", error=str(error), hint=error.hint)
         return f"{error} {error.hint}"
-    pool.renew(_work_settings(new), _limits(new))
+    pool.renew(_work_settings(new, begun), _limits(new))
     supervisor.queue.priorities = _priorities(new)
     supervisor.intake.change(_intake_settings(new))
     supervisor.places.config = new
@@ -270,7 +296,12 @@ def _rate(text: str) -> tuple[int, int]:
     return round(float(near) * MILLION), round(float(far or near) * MILLION)
 
 
-def _gemini_settings(config: Config) -> GeminiSettings:
+def _begin(queue: TaskQueue, clock: Clock) -> _Begun:
+    names = (msgspec.json.decode(result).get("name", "") for result in queue.kept_everywhere("upload"))
+    return _Begun(clock.wall(), tuple(filter(None, names)))
+
+
+def _gemini_settings(config: Config, begun: _Begun) -> GeminiSettings:
     gemini = config.analyzer.gemini
     return GeminiSettings(
         model=gemini.model,
@@ -280,10 +311,16 @@ def _gemini_settings(config: Config) -> GeminiSettings:
         timeout_s=gemini.timeout,
         max_file_bytes=gemini.max_file_size,
         max_duration_s=gemini.max_duration,
+        fps=gemini.fps,
+        media_resolution="" if gemini.media_resolution == "auto" else gemini.media_resolution,
+        thinking="" if gemini.thinking == "auto" else gemini.thinking,
+        flex=gemini.flex,
+        started_at=begun.started_at,
+        kept_files=begun.kept_files,
     )
 
 
-def _work_settings(config: Config) -> bytes:
+def _work_settings(config: Config, begun: _Begun) -> bytes:
     local, limits = config.analyzer.local, config.limits
     return msgspec.json.encode(
         WorkSettings(
@@ -292,7 +329,7 @@ def _work_settings(config: Config) -> bytes:
             work=str(config.state / "work"),
             analyzer=analyzer_of(config),
             local=LocalSettings(speech_model=local.speech_model, slide_text=local.slide_text, speech=local.speech),
-            gemini=_gemini_settings(config),
+            gemini=_gemini_settings(config, begun),
             limits=MediaLimits(limits.max_pixels, limits.max_duration, limits.max_streams),
             max_file_bytes=limits.max_file_size,
             threads=config.workers.threads_each,

@@ -214,6 +214,11 @@ class TaskQueue:
             self._staged.add(task)
         return stages
 
+    def kept_everywhere(self, stage: str) -> list[bytes]:
+        """The results of `stage` that unfinished tasks keep, as JSON."""
+        rows = self._conn.execute("SELECT result FROM stages WHERE stage = ?", (stage,)).fetchall()
+        return [row[0] for row in rows]
+
     def still_running(self, task: int, attempt: int) -> bool:
         """Whether this attempt is the current one, as far as the disk knows."""
         row = self._conn.execute(

@@ -90,6 +90,7 @@ class House:
             clock=self.clock,
             after_commit=self.after_commit,
             later=self.timers.later,
+            remember=self.queue.set_service,
             chance=lambda: 0.5,
         )
         self.permits.restore()

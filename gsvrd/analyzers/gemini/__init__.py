@@ -10,6 +10,7 @@
     film        the video at the service
     answer      the schema, and what is made of an answer
     split       long videos
+    weight      how many tokens a request weighs
     study       one attempt at one video
 
 Made in a worker by `registry`. Importing this package imports no SDK.
@@ -20,6 +21,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
+
+import structlog
 
 from gsvrd.analysis import Analysis
 from gsvrd.analyzers.base import GovernedBench, Workbench
@@ -32,6 +35,8 @@ from gsvrd.errors import ErrorKind, TaskError
 if TYPE_CHECKING:
     from gsvrd.analyzers.gemini.study import LessonTemplate
     from gsvrd.analyzers.gemini.upload import Uploader
+
+log = structlog.get_logger("gsvrd.gemini")
 
 _FINAL = frozenset({ErrorKind.REQUEST, ErrorKind.BLOCKED, ErrorKind.UNREADABLE, ErrorKind.TOO_LARGE})
 """After these nothing is tried again, so the file at the service is of no more use."""
@@ -89,5 +94,21 @@ class GeminiAnalyzer:
             key = read_key(self._settings.key_source)
             endpoint = Endpoint(self._settings.base_url.rstrip("/"), key, self._settings.timeout_s)
             uploader = Uploader(endpoint, self._settings.upload_timeout_s, self._pause)
-            self._connected = sdk.make_service(self._sdk, self._settings, key), uploader
+            service = sdk.make_service(self._sdk, self._settings, key)
+            self._connected = service, uploader
+            self._sweep(service)
         return self._connected
+
+    def _sweep(self, service: GeminiService) -> None:
+        """Delete what a daemon that died left at the service; if that does not work, it expires by itself."""
+        from gsvrd.analyzers.gemini.film import sweep_orphans
+
+        if not self._settings.started_at:
+            return
+        try:
+            swept = sweep_orphans(service, set(self._settings.kept_files), self._settings.started_at)
+        except ServiceFault as fault:
+            log.warning("orphans_not_swept", error=str(fault))
+        else:
+            if swept:
+                log.info("orphans_swept", files=len(swept))

@@ -50,5 +50,9 @@ class GeminiSettings:
     media_resolution: Literal["", "low", "medium", "high"] = ""
     fps: float | None = None
     """Pictures a second that the model sees; left out, it takes one."""
+    started_at: float = 0.0
+    """When the daemon started: files of ours at the service that are older, and not among `kept_files`, are orphans."""
+    kept_files: tuple[str, ...] = ()
+    """Names of files that unfinished tasks still want."""
     flex: bool = False
     """Half the price for an answer that may take minutes; where it is refused, the ordinary tier is asked."""

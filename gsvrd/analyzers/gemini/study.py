@@ -6,7 +6,6 @@ a quota between an answer and its repair, makes it paid for twice.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gsvrd.analysis import Analysis, Step
 from gsvrd.analyzers.base import Call, GovernedBench, Lane, Spent
-from gsvrd.analyzers.gemini import answer, split
+from gsvrd.analyzers.gemini import answer, split, weight
 from gsvrd.analyzers.gemini.classify import Trouble, verdict_of
 from gsvrd.analyzers.gemini.film import Film
 from gsvrd.analyzers.gemini.permits import governed
@@ -27,17 +26,12 @@ from gsvrd.analyzers.gemini.split import Part
 from gsvrd.errors import ConfigError, ErrorKind, TaskError
 
 CUT_OFF = "MAX_TOKENS"
-_SOUND_PER_SECOND = 32.0
-"""Of the tokens of a second; the rest are its picture."""
-_HIGH_RESOLUTION = 4.0
-"""How much more a picture weighs."""
-_UPWARDS = 1.05
 _HALVED_FROM_S = 600.0
 """A shorter video whose answer is cut off does not say too much: it gets more room instead."""
+_SHORTEST_HALVED_S = 120.0
 _RAW_KEPT = 20_000
 """Characters of an unusable answer that go beside the error."""
 _BLOCKED = frozenset({"SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "LANGUAGE"})
-_SCHEMA_TEXT = json.dumps(answer.SCHEMA)
 
 
 class Prompt(Protocol):
@@ -109,7 +103,7 @@ class Study:
     def _parts(self) -> list[Part]:
         duration_s = self.bench.facts.duration_s
         room = self.settings.context_tokens - self.settings.max_output_tokens
-        longest_s = min(self.settings.max_duration_s, room / (self._tokens_per_second * _UPWARDS))
+        longest_s = min(self.settings.max_duration_s, room / (weight.per_second(self.settings) * weight.UPWARDS))
         parts = split.plan(0.0, duration_s, max(longest_s, 2 * self.settings.overlap_s), self.settings.overlap_s)
         if len(parts) > 1 and Capability.CLIP not in self.service.capabilities:
             raise TaskError(
@@ -125,24 +119,27 @@ class Study:
         self.bench.progress("analyze", (number - 1) / of)
         asked = self._asked(part, number, of)
         draft = self._draft("answer", part, asked)
-        if draft.finish == CUT_OFF and self._may_halve(part) and not is_half:
-            halves = split.halves(part, self.settings.overlap_s)
-            return [
-                pair
-                for second, half in enumerate(halves)
-                for pair in self._part(half, 2 * number - 1 + second, 2 * of, is_half=True)
-            ]
-        most = self.settings.most_output_tokens
-        if draft.finish == CUT_OFF and not is_half and asked.max_output_tokens < most:
-            asked = replace(asked, max_output_tokens=min(2 * asked.max_output_tokens, most))
-            draft = self._draft("longer answer", part, asked)
+        if draft.finish == CUT_OFF and not is_half:
+            roomy = replace(asked, max_output_tokens=self._more_room(asked.max_output_tokens))
+            if self._is_to_halve(part, may_grow=roomy != asked):
+                one, two = split.halves(part, self.settings.overlap_s)
+                found = self._part(one, 2 * number - 1, 2 * of, is_half=True)
+                return found + self._part(two, 2 * number, 2 * of, is_half=True)
+            if roomy != asked:
+                # The decoder of JSON cannot go on in the middle of an object: the whole of it again, with more room.
+                asked, draft = roomy, self._draft("longer answer", part, roomy)
         if draft.finish == CUT_OFF:
             hint = "Raise analyzer.gemini.max_output_tokens, or lower analyzer.gemini.max_duration_s."
-            raise self._unusable("The answer does not fit into the tokens that are allowed for it.", draft, hint)
+            raise self._unusable("The answer does not fit into the tokens allowed for it.", draft, part, hint)
         return [(part, self._usable(draft, part, asked))]
 
-    def _may_halve(self, part: Part) -> bool:
-        return part.length_s >= _HALVED_FROM_S and Capability.CLIP in self.service.capabilities
+    def _more_room(self, tokens: int) -> int:
+        return max(tokens, min(2 * tokens, self.settings.most_output_tokens))
+
+    def _is_to_halve(self, part: Part, *, may_grow: bool) -> bool:
+        """Whether a cut-off answer is asked for by halves: where there is much to say, or no more room to say it in."""
+        shortest_s = _HALVED_FROM_S if may_grow else max(_SHORTEST_HALVED_S, 4 * self.settings.overlap_s)
+        return part.length_s >= shortest_s and Capability.CLIP in self.service.capabilities
 
     def _usable(self, draft: Draft, part: Part, asked: Request) -> Analysis:
         """The analysis in the draft, or in its one repair."""
@@ -153,7 +150,7 @@ class Study:
         found, problems = self._read(mended, part)
         if found and not problems:
             return found
-        raise self._unusable(f"The answer is no usable lesson: {' '.join(problems)}", mended)
+        raise self._unusable(f"The answer is no usable lesson: {' '.join(problems)}", mended, part)
 
     def _read(self, draft: Draft, part: Part) -> tuple[Analysis | None, list[str]]:
         if draft.finish not in ("STOP", ""):
@@ -163,10 +160,11 @@ class Study:
             return None, list(reading.problems)
         return reading.analysis, self.template.check(reading.analysis, part.length_s)
 
-    def _unusable(self, message: str, draft: Draft, hint: str = "") -> TaskError:
-        """The failure. What was kept is forgotten: another attempt would only mend the same answer again."""
+    def _unusable(self, message: str, draft: Draft, part: Part, hint: str = "") -> TaskError:
+        """The failure. What was kept of this part is forgotten: another attempt would only mend the same answer again."""
         for stage in self._drafts:
-            self.bench.forget(stage)
+            if stage.endswith(_span(part)):
+                self.bench.forget(stage)
         raw = draft.text[:_RAW_KEPT]
         return TaskError(ErrorKind.ANSWER, message[:1000], hint or "The model's own words are kept below.", raw)
 
@@ -198,7 +196,7 @@ class Study:
 
     def _draft(self, what: str, part: Part, asked: Request) -> Draft:
         """What the model says to `asked`, from an earlier attempt if it was said there."""
-        stage = f"{what} {part.start_s:.0f}-{part.end_s:.0f}"
+        stage = f"{what}{_span(part)}"
         self._drafts.append(stage)
         draft = self.bench.keep(stage, Draft, lambda: self._ask(asked, part))
         if draft.model not in self._models:
@@ -253,19 +251,10 @@ class Study:
         return replace(asked, turns=(replace(asked.turns[0], video=video), *asked.turns[1:]))
 
     def _tokens_in(self, request: Request, part: Part) -> int:
-        """Upwards: a reservation must not be passed."""
-        texts = [request.system, _SCHEMA_TEXT]
         if self.settings.count_tokens:
-            return self.service.count(request) + sum(map(text_tokens, texts))
-        texts += [turn.text for turn in request.turns]
-        video = part.length_s * self._tokens_per_second
-        return math.ceil(video * _UPWARDS) + sum(map(text_tokens, texts))
-
-    @property
-    def _tokens_per_second(self) -> float:
-        settings = self.settings
-        picture = max(0.0, settings.tokens_per_second - _SOUND_PER_SECOND) * (settings.fps or 1.0)
-        return _SOUND_PER_SECOND + picture * (_HIGH_RESOLUTION if settings.media_resolution == "high" else 1.0)
+            return self.service.count(request) + weight.of_texts(request, with_turns=False)
+        video = part.length_s * weight.per_second(self.settings) * weight.UPWARDS
+        return math.ceil(video) + weight.of_texts(request, with_turns=True)
 
     def _step(self, language: str, parts: int) -> Step:
         models = ", ".join(self._models)
@@ -276,10 +265,9 @@ class Study:
         return Step(name="gemini", how=how)
 
 
-def text_tokens(text: str) -> int:
-    """What a text weighs at most: one for each letter beyond ASCII, one for three others."""
-    ascii_letters = sum(1 for letter in text if letter < "\x80")
-    return len(text) - ascii_letters + math.ceil(ascii_letters / 3)
+def _span(part: Part) -> str:
+    """How the names of a part's stages end."""
+    return f" {part.start_s:.0f}-{part.end_s:.0f}"
 
 
 def _spent(reply: Reply) -> Spent:

@@ -10,7 +10,8 @@ from support.house import House
 
 from gsvrd.config.models import Config
 from gsvrd.errors import ErrorKind, TaskError
-from gsvrd.policy.limiter import APILimits
+from gsvrd.policy.breaker import Breaker
+from gsvrd.policy.limiter import APILimits, Instant
 from gsvrd.policy.spending import CostLimits, Price, Rates
 from gsvrd.pool.messages import Assign, Finished
 from gsvrd.pool.worker import Desk
@@ -111,3 +112,23 @@ def test_what_an_attempt_left_open_is_closed_with_it(build: Callable[..., House]
     first, second = house.add(file="a.mp4"), house.add(file="b.mp4")
     house.until(lambda: state(house, first) == state(house, second) == "failed")
     assert spent(house) == 2 * (1000 + 2 * 500)
+
+
+def test_five_failures_in_a_row_open_the_breaker_and_then_no_attempt_is_charged(build: Callable[..., House]) -> None:
+    house = build(calls("server", is_known=False))
+    tasks = [house.add(file=f"{number}.mp4") for number in range(7)]
+    house.until(lambda: not house.permits.charges)
+    assert (house.queue.service("breaker") or {})["phase"] == "open"  # type: ignore[index]
+    house.until(lambda: all(state(house, task) == "pending" for task in tasks))
+    spent_attempts = [row["spent"] for task in tasks if (row := house.reading.find(str(task)))]
+    assert sum(spent_attempts) <= 5
+
+
+def test_an_open_breaker_and_what_retries_were_worth_survive_a_restart(build: Callable[..., House]) -> None:
+    house = build(calls("server", is_known=False))
+    for number in range(6):
+        house.add(file=f"{number}.mp4")
+    house.until(lambda: not house.permits.charges)
+    saved = house.queue.service("breaker")
+    now = Instant(house.clock.monotonic(), house.clock.wall())
+    assert not Breaker.restore(saved, now).charges
