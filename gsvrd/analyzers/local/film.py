@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ _KEY_SPACING_S = 0.5
 _MAX_KEY_GAP_S = 12.0
 _SPIKE = 4
 _FADE_S = 0.8
+_STEPS_BACK = (0, 1, 3)
+"""Key frames to go back when a seek lands too late."""
+_LATE_S = 0.05
 
 
 @dataclass(slots=True)
@@ -45,6 +48,8 @@ class Track:
     stills: list[Still] = field(default_factory=list)
     sampled: bool = False
     """The stills are one a second or rarer, not key frames."""
+    reorders: bool = False
+    """A packet may hold a frame of later; its size says nothing about when the picture changes."""
     spacing_s: float = _KEY_SPACING_S
 
     def add(self, still: Still) -> None:
@@ -68,12 +73,18 @@ class Sizes:
         self._bytes = np.array(track.sizes)[order]
         self._keys = np.array([at for at, _ in track.keys])
 
-    def spikes(self, start_s: float, end_s: float) -> list[float]:
-        """Onsets of the big packets inside a stretch, key frames left out; those of one fade count once."""
+    def spikes(self, start_s: float, end_s: float, share: float = 0.0) -> list[float]:
+        """Onsets of the big packets inside a stretch, key frames left out; those of one fade count once.
+
+        None where the biggest is smaller than `share` of the packet at the end of the stretch.
+        """
         low, high = np.searchsorted(self._times, [start_s + 0.001, end_s - 0.001])
         inside = ~np.isin(self._times[low:high], self._keys)
         times, sizes = self._times[low:high][inside], self._bytes[low:high][inside]
-        if len(sizes) == 0 or sizes.max() <= _SPIKE * np.median(sizes):
+        if len(sizes) == 0:
+            return []
+        at_end = self._bytes[min(high, len(self._bytes) - 1)]
+        if sizes.max() <= max(share * at_end, _SPIKE * np.median(sizes)):
             return []
         onsets: list[float] = []
         last = -np.inf
@@ -107,6 +118,7 @@ def walk(source: str, damage: media.Damage, threads: int, tick: Callable[[float]
     with media.open_media(source) as container:
         stream: Any = media.first_video(container)
         _prepare(stream, "NONKEY", quick=False, threads=1)
+        track.reorders = stream.codec.canonical_name == "av1"
         timeline = media.Timeline(media.start_of(container), damage)
         last = -1.0
         for number, packet in enumerate(media.packets(container, [stream], timeline)):
@@ -169,7 +181,7 @@ class Film:
         self._container = media.open_media(source)
         self._stream: Any = media.first_video(self._container)
         _prepare(self._stream, "NONREF", quick=False, threads=threads)
-        self._keys = sorted(track.keys)
+        self._keys = sorted(track.keys) or [(0.0, 0.0)]
         self._damage = media.Damage()
         self._shift = 0.0
         self._reach = -1.0
@@ -210,22 +222,33 @@ class Film:
 
     def _from(self, at_s: float) -> Iterator[tuple[float, Any]]:
         """Frames from the last place before `at_s` where decoding can start, or from where the reading stands."""
-        index = bisect_right(self._keys, (at_s + 0.001, np.inf)) - 1
-        key = self._keys[max(0, index)] if self._keys else (0.0, 0.0)
-        if not 0 <= self._reach <= at_s or key[0] > self._reach:
-            self._seek(key)
+        index = max(0, bisect_right(self._keys, (at_s + 0.001, np.inf)) - 1)
+        if not 0 <= self._reach <= at_s or self._keys[index][0] > self._reach:
+            self._seek(index)
         for frame in self._running:
             if (at := media.frame_s(frame, self._stream)) is not None:
                 self._reach = at + self._shift
                 yield self._reach, frame
 
-    def _seek(self, key: tuple[float, float]) -> None:
+    def _seek(self, index: int) -> None:
+        """Go to the key frame `index`, or further back: MPEG files may only find the place behind its first bytes."""
+        self._held = None
+        target = self._keys[index][0]
+        for back in _STEPS_BACK:
+            at, own = self._keys[max(0, index - back)]
+            self._shift = at - own
+            self._jump(own)
+            first = next(self._running, None)
+            if first is not None:
+                self._running = chain([first], self._running)
+                if index <= back or (media.frame_s(first, self._stream) or 0.0) + self._shift <= target + _LATE_S:
+                    return
+
+    def _jump(self, own_s: float) -> None:
         import av
 
-        self._shift = key[0] - key[1]
-        self._held = None
         try:
-            self._container.seek(round(key[1] / self._stream.time_base), stream=self._stream, backward=True)
+            self._container.seek(round(own_s / self._stream.time_base), stream=self._stream, backward=True)
         except av.FFmpegError:
             self._damage.packets += 1
         self._running = _frames(self._stream, self._raw(), self._damage)

@@ -53,8 +53,9 @@ def open_media(source: str, max_pixels: int = MAX_PIXELS) -> InputContainer:
         container = av.open(
             source,
             container_options=options,
-            # av's stub says list[str], its documentation and code say one dictionary a stream
-            stream_options=[{"max_pixels": str(max_pixels)}] * 64,  # type: ignore[list-item]
+            # for the decoders that guess sizes while opening; formats like MPEG-PS and FLV name their streams too late
+            # for that, so the readers' decoders below are told as well
+            options={"max_pixels": str(max_pixels)},
             metadata_errors="replace",
         )
     except av.FFmpegError as error:

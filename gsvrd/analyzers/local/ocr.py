@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _MIN_SCORE = 0.6
+_SURE_SCORE = 0.9
+"""For a single sign: a part of a drawing is easily taken for one."""
+_MAX_HEIGHT = 0.4
+_MAX_SIGN_HEIGHT = 0.2
+_MAX_SLOPE = 0.15
+_MIN_REPEATS = 3
+_FOOT = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +48,19 @@ class SlideReader:
         if result.boxes is None or not result.txts:
             return []
         tall = result.img.shape[0]
+        read = zip(result.boxes, result.txts, result.scores, strict=True)
         pieces = [
-            (
-                float(box[:, 1].min()) / tall,
-                float(box[:, 0].min()),
-                float(box[:, 1].max() - box[:, 1].min()) / tall,
-                text,
-            )
-            for box, text, score in zip(result.boxes, result.txts, result.scores, strict=True)
-            if score >= _MIN_SCORE and text.strip()
+            _piece(box, text.strip(), score, tall)
+            for box, text, score in read
+            if score >= _MIN_SCORE and text.strip() and not _is_slanted(box)
         ]
-        return _rows(pieces)
+        return _rows(_without_strays(pieces))
+
+
+def _is_slanted(box: Any) -> bool:
+    """Whether the writing runs askew, as on watermarks and things that are filmed."""
+    across, down = box[1] - box[0]
+    return bool(abs(down) > _MAX_SLOPE * abs(across))
 
 
 def _models() -> tuple[Path, Path] | None:
@@ -84,26 +94,55 @@ def _load(threads: int) -> Any:
     )
 
 
-_Piece = tuple[float, float, float, str]
-"""Top, left, height, text."""
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of writing the engine saw as one; `top` and `height` as shares of the picture's height."""
+
+    top: float
+    left: float
+    height: float
+    text: str
+    score: float
+
+
+def _piece(box: Any, text: str, score: float, tall: int) -> _Piece:
+    top, left = float(box[:, 1].min()), float(box[:, 0].min())
+    return _Piece(top / tall, left, (float(box[:, 1].max()) - top) / tall, text, float(score))
+
+
+def _without_strays(pieces: list[_Piece]) -> list[_Piece]:
+    """What is writing: not what is too tall for it, and no single signs that are pieces of a drawing."""
+    words = [p for p in pieces if len(p.text) > 1 and p.height <= _MAX_HEIGHT]
+    scripts = {_is_han(c) for p in words for c in p.text if c.isalpha()}
+    return [p for p in pieces if p in words or _is_sure_sign(p, scripts)]
+
+
+def _is_sure_sign(piece: _Piece, scripts: set[bool]) -> bool:
+    sign = piece.text
+    known = sign.isdigit() or (sign.isalpha() and (not scripts or _is_han(sign) in scripts))
+    return len(sign) == 1 and known and piece.score >= _SURE_SCORE and piece.height <= _MAX_SIGN_HEIGHT
+
+
+def _is_han(sign: str) -> bool:
+    return "\u3400" <= sign <= "\u9fff"
 
 
 def _side_by_side(a: _Piece, b: _Piece) -> bool:
     """Whether two pieces stand on one line: about as tall, and the middle of the second beside the first."""
-    alike = 0.6 < b[2] / a[2] < 1.6
-    return alike and a[0] <= b[0] + b[2] / 2 <= a[0] + a[2]
+    alike = 0.6 < b.height / a.height < 1.6
+    return alike and a.top <= b.top + b.height / 2 <= a.top + a.height
 
 
 def _rows(pieces: list[_Piece]) -> list[Written]:
     """Pieces that stand side by side become one line."""
     rows: list[list[_Piece]] = []
-    for piece in sorted(pieces):
+    for piece in sorted(pieces, key=lambda p: (p.top, p.left)):
         if rows and _side_by_side(rows[-1][0], piece):
             rows[-1].append(piece)
         else:
             rows.append([piece])
     return [
-        Written("  ".join(p[3].strip() for p in sorted(row, key=lambda p: p[1])), row[0][0], max(p[2] for p in row))
+        Written("  ".join(p.text for p in sorted(row, key=lambda p: p.left)), row[0].top, max(p.height for p in row))
         for row in rows
     ]
 
@@ -124,11 +163,13 @@ def pattern_of(text: str) -> str:
 
 
 def furniture_of(slides: list[list[Written]]) -> frozenset[str]:
-    """The patterns of lines that stand on most slides: the course's name, the speaker, a page number."""
-    if len(slides) < 4:
-        return frozenset()
-    counts: dict[str, int] = {}
-    for lines in slides:
-        for text in {pattern_of(w.text) for w in lines}:
-            counts[text] = counts.get(text, 0) + 1
-    return frozenset(text for text, n in counts.items() if n >= 0.6 * len(slides))
+    """The patterns of lines that belong to no slide: on most slides, or at the foot of several.
+
+    They are the course's name, the speaker, page numbers; the foot may change from one part of a course to the next.
+    """
+    anywhere = Counter(text for lines in slides for text in {pattern_of(w.text) for w in lines})
+    at_foot = Counter(text for lines in slides for text in {pattern_of(w.text) for w in lines if w.top > _FOOT})
+    most = max(_MIN_REPEATS, 0.6 * len(slides))
+    return frozenset(
+        [text for text, n in anywhere.items() if n >= most] + [text for text, n in at_foot.items() if n >= _MIN_REPEATS]
+    )

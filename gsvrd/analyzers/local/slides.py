@@ -7,7 +7,7 @@ speaker in a corner, a clip played on the slide and a mouse pointer are no chang
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +27,11 @@ _MAX_SLIDES = 200
 _LIVE_SLIDE_S = 6.0
 _LOOK_S = 0.2
 _MAX_CLIP = 60
+_MAX_SPIKES = 5
+"""More big packets than this between two key frames are a clip that plays."""
+_SURE_SHARE = 0.2
+"""A packet of this share of the next key frame's can hold a new slide."""
+_JUST_BEFORE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,8 @@ class _Finder:
         What all slides share (bars, logos) lies in tiles that do not change, so it does not count.
         """
         changed = _tiles(change.old, change.new, self._floor) & ~self._mask
+        if changed.sum() < _POINTER_TILES:
+            return True
         there = np.repeat(np.repeat(changed, HEIGHT // _ROWS, axis=0), WIDTH // _COLUMNS, axis=1)
         before = _edges(change.old, self._floor) & there
         gone = int((before & (_difference(change.old, change.new) > self._floor)).sum())
@@ -192,11 +199,34 @@ class _Finder:
         return bool(self._sizes.spikes(a.at_s, b.at_s)) or self._early_key(a, b)
 
     def _between(self, a: Still, b: Still) -> list[_Change]:
-        """The changes between two stills; where the sizes of packets leave it open, the stretch is decoded."""
+        """The changes between two stills: when they happened is told by the sizes of packets, or else by decoding."""
+        whole = _Change(b.at_s, a.gray, b.gray)
+        if self.is_build(whole):
+            return []
         spikes = self._sizes.spikes(a.at_s, b.at_s)
-        if self._track.sampled or len(spikes) == (0 if self._early_key(a, b) else 1):
-            return [_Change(spikes[-1] if spikes else b.at_s, a.gray, b.gray)]
-        return self._look(a, b) or [_Change(b.at_s, a.gray, b.gray)]
+        early = self._early_key(a, b)
+        if self._track.sampled or (early and not spikes):
+            return [replace(whole, at_s=(spikes or [b.at_s])[-1])]
+        if self._track.reorders or not 0 < len(spikes) <= _MAX_SPIKES:
+            return self._look(a, b) or [whole]
+        if len(spikes) == 1 and not early and self._sizes.spikes(a.at_s, b.at_s, _SURE_SHARE):
+            return [replace(whole, at_s=spikes[0])]
+        return self._step(a, b, [*spikes, b.at_s])
+
+    def _step(self, a: Still, b: Still, moments: list[float]) -> list[_Change]:
+        """What happened at each of `moments`; stops once all that follows only adds to the slide that is there."""
+        changes: list[_Change] = []
+        old = a.gray
+        for at, next_at in pairwise(moments):
+            frame = self._film.frame_at(next_at - _JUST_BEFORE_S)
+            if frame is None:
+                break
+            new = shrink(frame)
+            changes.append(_Change(at, old, new))
+            if not self.is_build(changes[-1]) and self.is_build(_Change(next_at, new, b.gray)):
+                return changes
+            old = new
+        return [*changes, _Change(moments[-1], old, b.gray)]
 
     def _look(self, a: Still, b: Still) -> list[_Change]:
         between = [s for s in self._film.grays(a.at_s, b.at_s, _LOOK_S) if a.at_s < s.at_s < b.at_s]

@@ -14,6 +14,8 @@ from gsvrd.analyzers.local.speech import Listener
 
 _MAX_PARTS = 40
 _BEFORE_CHANGE_S = 0.3
+_SETTLED_S = 1.5
+"""What fades in is there after this time."""
 _MAX_LINES = 40
 _MAX_POINTS = 8
 _BULLETS = "•·●▪◦‣○■□–—-*>+ \t"
@@ -98,9 +100,10 @@ def _built(track: Track, sizes: Sizes, start: float, end: float) -> float:
     """The moment at which a slide is complete: its last key frame, or later if something was added after that."""
     late = max(start, end - _BEFORE_CHANGE_S)
     keys = [s.at_s for s in track.stills if start + _BEFORE_CHANGE_S <= s.at_s <= late]
-    if track.sampled or not keys or sizes.spikes(keys[-1], late):
+    if track.sampled or not keys:
         return late
-    return keys[-1]
+    added = sizes.spikes(keys[-1], late)
+    return min(late, added[-1] + _SETTLED_S) if added else keys[-1]
 
 
 def _sharpest(track: Track, start: float, end: float) -> float:
@@ -131,12 +134,12 @@ def read_writing(bench: Workbench, found: Slides, reader: ocr.SlideReader | None
 
 
 def _named(chapter: Chapter, lines: list[ocr.Written], furniture: frozenset[str]) -> Chapter:
+    own = [w.text for w in lines if ocr.pattern_of(w.text) not in furniture]
     title = ocr.title_of(lines, furniture)
-    body = [w.text for w in lines if w.text != title and ocr.pattern_of(w.text) not in furniture]
-    points = [text.lstrip(_BULLETS) for text in body if _says_something(text)]
+    points = [text.lstrip(_BULLETS) for text in own if text != title and _says_something(text)]
     update: dict[str, Any] = {
         "title": chapter.title or title,
-        "slide_text": tuple(w.text for w in lines[:_MAX_LINES]),
+        "slide_text": tuple(own[:_MAX_LINES]),
         "key_points": tuple(points[:_MAX_POINTS]),
     }
     return chapter.model_copy(update=update)

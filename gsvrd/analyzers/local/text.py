@@ -60,6 +60,12 @@ _HAN_COMMON = frozenset(
 _DEFINES = re.compile(r"^\s*(?:(?:is|are) (?!never|not)|means?\b|refers? to\b)|^\s*(?:是(?!不|否)|指|表示)")
 _NAMES = re.compile(r"\b(?:is|are) (?:called|known as)(?: an?| the)? $|(?:叫做?|称为)[“「]?$")
 _MAX_RANKED = 600
+_NUMBERING = re.compile(
+    r"^\s*(?:(?:step|part|chapter|section|lesson|lecture|unit|module|topic|week|slide)\s*(?:\d+(?:\.\d+)*|[ivx]+)\b"
+    r"|第\s*[\d一二三四五六七八九十百]+\s*(?:步|章|节|课|讲|部分|单元)"
+    r"|[一二三四五六七八九十]+、|[(（][\d一二三四五六七八九十]+[)）]|\d{1,2}[.)、:：](?!\d)|\d{1,2}(?:\.\d{1,2})+\s(?=(?-i:[A-Z])|[\u4e00-\u9fff]))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -225,11 +231,29 @@ def _titles(chapters: Sequence[Chapter]) -> list[str]:
 
 
 def objectives(material: Material) -> tuple[str, ...]:
-    """What the learner should be able to explain: the subjects of the slides."""
-    titles = _titles(material.chapters)
-    if len(titles) > 6:
-        titles = [titles[round(i * (len(titles) - 1) / 5)] for i in range(6)]
-    return tuple(say("objective", material.language, title) for title in titles)
+    """What the learner should be able to explain: the subjects of the slides on which something is said or written."""
+    taught = [c for c in material.chapters if c.key_points or _is_spoken_in(c, material)]
+    subjects = list(dict.fromkeys(subject for t in _titles(taught) if (subject := _subject(t))))
+    if len(subjects) > 6:
+        subjects = [subjects[round(i * (len(subjects) - 1) / 5)] for i in range(6)]
+    return tuple(_objective(subject, material.language) for subject in subjects)
+
+
+def _is_spoken_in(chapter: Chapter, material: Material) -> bool:
+    return any(chapter.start_s <= s.at_s < chapter.end_s for s in material.sentences)
+
+
+def _subject(title: str) -> str:
+    """The title without its number: "Step 2: Condensation", "2.1 Condensation" and "第二步：凝结" lose it."""
+    bare = _NUMBERING.sub("", title).strip(" :：.。-–—")
+    return bare if sum(c.isalpha() for c in bare) >= 2 else ""
+
+
+def _objective(subject: str, language: str) -> str:
+    """A question stays one; anything else is to be explained."""
+    if subject.endswith(("?", "？")):
+        return say("objective_answer", language, subject)
+    return say("objective", language, subject)
 
 
 def key_terms(material: Material, limit: int = 12) -> tuple[KeyTerm, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 _TABLE: dict[str, tuple[str, str]] = {
     "part": ("Part {}", "第 {} 部分"),
-    "objective": ("Explain: {}", "能够说明：{}"),
+    "objective": ("Explain “{}” in your own words.", "能用自己的话解释“{}”。"),
+    "objective_answer": ("Answer the question: {}", "能回答：{}"),
     "covers": ("The slides cover: {}.", "幻灯片内容：{}。"),
     "blank": ("Fill the gap: {}", "填空：{}"),
     "by_chapters": ("the chapters named in the file were used", "采用文件自带的章节"),

@@ -22,6 +22,7 @@ from gsvrd.analyzers.probe import MediaLimits, probe
 Pixels = NDArray[np.uint8]
 Kept = TypeVar("Kept", bound=BaseModel)
 FPS = 10
+PIXELS = {"png": "rgb24", "cinepak": "rgb24", "qtrle": "rgb24", "mjpeg": "yuvj420p", "prores_ks": "yuv422p10le"}
 
 
 def slide(title: str, bullets: Sequence[str] = (), size: tuple[int, int] = (640, 360)) -> Pixels:
@@ -37,7 +38,7 @@ def slide(title: str, bullets: Sequence[str] = (), size: tuple[int, int] = (640,
 
 @dataclass
 class Maker:
-    """Writes videos into a folder; pictures are held for a number of seconds at FPS."""
+    """Writes videos into a folder; pictures are held for a number of seconds."""
 
     folder: Path
 
@@ -50,6 +51,8 @@ class Maker:
         key_every_s: float = 2.0,
         format: str | None = None,
         codec: str = "libx264",
+        audio: str = "aac",
+        fps: int = FPS,
         title: str = "",
         each: Callable[[Pixels, int], Pixels] = lambda pixels, _: pixels,
         chapters: Sequence[tuple[float, float, str]] = (),
@@ -62,22 +65,22 @@ class Maker:
                 out.metadata["title"] = title
             if chapters:
                 out.set_chapters([_chapter(i, *c) for i, c in enumerate(chapters)])
-            picture = self._picture_stream(out, codec, shown, key_every_s) if shown else None
-            audio = out.add_stream("aac", rate=16_000, layout="mono") if sound is not None else None
+            picture = self._picture_stream(out, codec, shown, round(key_every_s * fps), fps) if shown else None
+            voice = _sound_stream(out, audio) if sound is not None else None
             if picture is not None:
-                for packet in _encode(picture, _stills(shown, each)):
+                for packet in _encode(picture, _stills(shown, each, fps)):
                     out.mux(packet)
-            if audio is not None and sound is not None:
-                for packet in _encode(audio, _sounds(sound)):
+            if voice is not None and sound is not None:
+                for packet in _encode(voice, _sounds(sound, voice)):
                     out.mux(packet)
         return path
 
     @staticmethod
-    def _picture_stream(out: Any, codec: str, shown: Sequence[tuple[Pixels, float]], key_every_s: float) -> Any:
-        stream = out.add_stream(codec, rate=FPS)
+    def _picture_stream(out: Any, codec: str, shown: Sequence[tuple[Pixels, float]], key_every: int, fps: int) -> Any:
+        stream = out.add_stream(codec, rate=fps)
         stream.height, stream.width = shown[0][0].shape[:2]
-        stream.pix_fmt = "rgb24" if codec == "png" else "yuv420p"
-        stream.codec_context.gop_size = round(key_every_s * FPS)
+        stream.pix_fmt = PIXELS.get(codec, "yuv420p")
+        stream.codec_context.gop_size = key_every
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "crf": "26", "sc_threshold": "0"}
         return stream
@@ -89,21 +92,30 @@ def _chapter(number: int, start_s: float, end_s: float, title: str) -> Any:
     return {"id": number, **span, "time_base": base, "metadata": {"title": title}}
 
 
-def _stills(shown: Sequence[tuple[Pixels, float]], each: Callable[[Pixels, int], Pixels]) -> Iterator[Any]:
+def _stills(shown: Sequence[tuple[Pixels, float]], each: Callable[[Pixels, int], Pixels], fps: int) -> Iterator[Any]:
     number = 0
     for pixels, seconds in shown:
-        for _ in range(round(seconds * FPS)):
+        for _ in range(round(seconds * fps)):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(each(pixels, number)), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            frame.pts, frame.time_base = number, Fraction(1, fps)
             number += 1
             yield frame
 
 
-def _sounds(sound: NDArray[np.float32]) -> Iterator[Any]:
+def _sound_stream(out: Any, codec: str) -> Any:
+    return out.add_stream(codec, rate=16_000 if codec == "aac" else 48_000, layout="mono")
+
+
+def _sounds(sound: NDArray[np.float32], stream: Any) -> Iterator[Any]:
+    """`sound` is mono at 16 kHz; the frames are as `stream` wants them."""
+    resampler = av.AudioResampler(
+        stream.format, "mono", stream.rate, frame_size=stream.codec_context.frame_size or None
+    )
     for start in range(0, len(sound), 1024):
         frame = av.AudioFrame.from_ndarray(sound[None, start : start + 1024], format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 16_000, start, Fraction(1, 16_000)
-        yield frame
+        yield from resampler.resample(frame)
+    yield from resampler.resample(None)
 
 
 def _encode(stream: Any, frames: Iterator[Any]) -> Iterator[Any]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gsvrd.analyzers.local import media
-from gsvrd.analyzers.local.film import Film, Track, walk
+from gsvrd.analyzers.local import media, slides
+from gsvrd.analyzers.local.film import Film, Still, Track, walk
 from gsvrd.analyzers.local.slides import Deck, find_slides
 
 TOPICS = [
@@ -62,6 +62,17 @@ def test_a_bullet_that_appears_is_no_new_slide(maker: Any, drawn: Any) -> None:
     assert found.starts == pytest.approx([0, 6.6, 13.2, 19.8, 26.4], abs=0.5)
 
 
+def test_bullets_between_two_key_frames_do_not_hide_the_slide_that_comes_with_them(maker: Any, drawn: Any) -> None:
+    shown = []
+    for title, bullets in TOPICS:
+        shown += [(drawn(title), 2.1), (drawn(title, bullets[:1]), 2.1), (drawn(title, bullets), 2.1)]
+    found, track = study(maker.video("builds.mp4", shown, key_every_s=6.3), 31.5)  # two slides begin on a key frame
+    assert not track.sampled
+    assert found.starts == pytest.approx([0, 6.3, 12.6, 18.9, 25.2], abs=0.3)
+    found, _ = study(maker.video("later.mp4", shown, key_every_s=7.1), 31.5)
+    assert found.starts == pytest.approx([0, 6.3, 12.6, 18.9, 25.2], abs=0.3)
+
+
 def test_a_speaker_in_the_corner_is_no_change(maker: Any, deck: Any) -> None:
     rng = np.random.default_rng(5)
 
@@ -104,6 +115,18 @@ def test_a_mouse_pointer_is_no_change(maker: Any, drawn: Any) -> None:
     assert found.starts == (0.0,)
 
 
+def test_ink_that_goes_from_a_few_tiles_makes_no_new_slide() -> None:
+    def with_mark(size: int) -> Any:
+        gray = np.full((180, 320), 255, np.uint8)
+        gray[40 : 40 + size, 40 : 40 + size : 2] = 0
+        return gray
+
+    blank = with_mark(0)
+    finder = slides._Finder(Track(stills=[Still(0.0, blank), Still(1.0, blank)]), None, 18.0)  # type: ignore[arg-type]
+    assert finder.is_build(slides._Change(1.0, with_mark(16), blank)), "a pointer"
+    assert not finder.is_build(slides._Change(1.0, with_mark(80), blank)), "a drawing"
+
+
 def test_filmed_action_is_told_from_slides(maker: Any) -> None:
     rng = np.random.default_rng(7)
     scenes = [(np.kron(rng.integers(0, 255, (18, 32, 3), np.uint8), np.ones((20, 20, 1), np.uint8)), 0.1)] * 120
@@ -113,8 +136,6 @@ def test_filmed_action_is_told_from_slides(maker: Any) -> None:
 
 
 def test_a_very_long_video_keeps_a_bounded_number_of_stills() -> None:
-    from gsvrd.analyzers.local.film import Still
-
     track = Track()
     gray = np.zeros((180, 320), np.uint8)
     for second in range(12 * 3600):

@@ -35,6 +35,7 @@ class Segment:
     avg_logprob: float = -0.2
     compression_ratio: float = 1.2
     no_speech_prob: float = 0.1
+    language: str = "en"
 
 
 def judged(*segments: Segment) -> Any:
@@ -55,6 +56,42 @@ def test_without_speech_the_recogniser_is_not_even_loaded(maker: Any) -> None:
     path = maker.video("s.mkv", [], sound=np.zeros(32_000, np.float32))
     listener.listen(f"file:{path}", media.Damage(), 1, lambda _: None)
     assert listener._model is None
+
+
+def test_loading_the_engine_leaves_no_semaphore_to_clean_up() -> None:
+    code = (
+        "import sys, multiprocessing.synchronize as s; made = []; init = s.SemLock.__init__\n"
+        "def note(self, *a, **k): made.append(1); init(self, *a, **k)\n"
+        "s.SemLock.__init__ = note\n"
+        "from gsvrd.analyzers.local.speech import Listener; import numpy as np\n"
+        "from faster_whisper.transcribe import tqdm\n"
+        "Listener('')._engine(1); tqdm(total=1, disable=True); print(len(made))"
+    )
+    if Listener("").missing():
+        pytest.skip("needs the speech model")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
+
+
+def test_a_rest_too_short_for_words_is_not_given_to_the_engine() -> None:
+    @dataclass
+    class Engine:
+        asked: int = 0
+
+        def transcribe(self, sound: Any, **_: Any) -> Any:
+            return self.pieces(), Segment()
+
+        def pieces(self) -> Any:
+            for end in (4.0, 9.7, 10.0):
+                self.asked += 1
+                yield Segment(end=end, text=f"until {end}")
+
+    listener, engine = Listener(""), Engine()
+    listener._model = engine
+    tally = speech._Tally()
+    listener._recognise(0.0, np.zeros(160_000, np.float32), tally, 1)
+    assert engine.asked == 2
+    assert [line.end_s for line in tally.lines] == [4.0, 9.7]
 
 
 def test_a_spoken_sentence_is_recognised_at_its_time(tmp_path: Path, maker: Any) -> None:

@@ -103,8 +103,42 @@ def test_each_question_hides_an_answer_that_was_said_or_written(material: Materi
 
 
 def test_objectives_are_phrased_in_the_language_of_the_report() -> None:
-    assert text.objectives(ENGLISH) == ("Explain: Evaporation", "Explain: Precipitation")
-    assert text.objectives(CHINESE) == ("能够说明：蒸发", "能够说明：降水")
+    assert text.objectives(ENGLISH) == (
+        "Explain “Evaporation” in your own words.",
+        "Explain “Precipitation” in your own words.",
+    )
+    assert text.objectives(CHINESE) == ("能用自己的话解释“蒸发”。", "能用自己的话解释“降水”。")
+
+
+@pytest.mark.parametrize(
+    ("title", "subject"),
+    [
+        *(("Step 1: Evaporation", "Evaporation"), ("1. Evaporation", "Evaporation"), ("2.1 Heat", "Heat")),
+        *(("Part II – Cells", "Cells"), ("Chapter 3", ""), ("(4) Rain", "Rain"), ("Lecture 12. Waves", "Waves")),
+        *(("第一步：蒸发", "蒸发"), ("第 3 章 细胞", "细胞"), ("三、降水", "降水"), ("（二）凝结", "凝结")),
+        *(
+            ("3D Printing", "3D Printing"),
+            ("5 Reasons", "5 Reasons"),
+            ("1.5 degrees", "1.5 degrees"),
+            ("3种方法", "3种方法"),
+        ),
+        *(("Step into Python", "Step into Python"), ("第一次世界大战", "第一次世界大战"), ("12", "")),
+    ],
+)
+def test_an_objective_leaves_out_the_number_of_its_slide(title: str, subject: str) -> None:
+    objectives = text.objectives(Material([chapter(0, title, "something is written here")], [], "en"))
+    assert objectives == ((f"Explain “{subject}” in your own words.",) if subject else ())
+
+
+def test_a_title_that_asks_is_to_be_answered() -> None:
+    material = Material([chapter(0, "2. What is rain?", "water that falls")], [], "en")
+    assert text.objectives(material) == ("Answer the question: What is rain?",)
+
+
+def test_a_caption_of_which_nothing_is_said_is_no_objective() -> None:
+    caption = chapter(0, "Test picture, version two")
+    assert text.objectives(Material([caption], [], "en")) == ()
+    assert text.objectives(Material([caption], lines(SPOKEN[:2]), "en")) != ()
 
 
 def test_nothing_comes_of_nothing() -> None:

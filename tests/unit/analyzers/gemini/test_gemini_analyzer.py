@@ -395,6 +395,16 @@ def test_the_parts_that_are_finished_are_not_asked_for_again(genai_lab: Lab) -> 
     assert len(lab.gemini.requests(Route.GENERATE)) == 4
 
 
+def test_a_part_that_fails_does_not_cost_the_others_again(genai_lab: Lab) -> None:
+    lab = genai_lab.lasting(3000.0)
+    lab.template.problems = [[], ["Bad."], ["Still bad."]]
+    bench = lab.bench()
+    assert lab.failure(bench, max_duration_s=1100.0).kind is ErrorKind.ANSWER
+    assert len(lab.gemini.requests(Route.GENERATE)) == 3, "part 1; part 2 and its repair"
+    lab.analyzer(max_duration_s=1100.0).analyze(bench.next_attempt())
+    assert len(lab.gemini.requests(Route.GENERATE)) == 5, "parts 2 and 3"
+
+
 def test_a_long_video_whose_answer_is_cut_off_is_asked_about_by_halves(genai_lab: Lab) -> None:
     lab = genai_lab.lasting(1200.0)
     lab.gemini.fault(Fault(Kind.MAX_TOKENS))
@@ -403,6 +413,19 @@ def test_a_long_video_whose_answer_is_cut_off_is_asked_about_by_halves(genai_lab
     assert analysis.chapters[-1].end_s == 1200.0
     assert len(bench.spent(Lane.GENERATE)) == 3
     assert bench.tickets[2].call.tokens_in < 0.7 * bench.tickets[1].call.tokens_in
+
+
+def test_where_there_is_no_more_room_a_shorter_one_is_halved_too(genai_lab: Lab) -> None:
+    lab = genai_lab.lasting(300.0)
+    lab.gemini.fault(Fault(Kind.MAX_TOKENS))
+    lab.analyzer(max_output_tokens=65_536).analyze(lab.bench())
+    assert len(lab.gemini.requests(Route.GENERATE)) == 3
+
+
+def test_what_can_neither_grow_nor_be_halved_is_not_asked_for_again(lab: Lab) -> None:
+    lab.gemini.fault(Fault(Kind.MAX_TOKENS, calls=None))
+    assert lab.failure(lab.bench(), max_output_tokens=65_536).kind is ErrorKind.ANSWER
+    assert len(lab.gemini.requests(Route.GENERATE)) == 1
 
 
 def test_halves_are_not_halved_again(genai_lab: Lab) -> None:
