@@ -35,6 +35,7 @@ from gsvrd.reports.lesson_plan import ReportContext, render
 from gsvrd.reports.naming import NameFields, assets_name, report_name
 from gsvrd.reports.write import temporary_directory, write_report
 from gsvrd.templates.load import load_templates
+from gsvrd.templates.model import Template
 
 Kept = TypeVar("Kept", bound=BaseModel)
 _CHUNK_BYTES = 1 << 20
@@ -67,7 +68,7 @@ def make(settings: bytes) -> Work:
     decoded = msgspec.json.decode(settings, type=WorkSettings)
     logs.setup(decoded.log_level, decoded.log_format, process="worker")
     template = load_templates(Path(decoded.templates))[decoded.template].in_language(decoded.language)
-    return VideoWork(decoded, make_analyzer(decoded.analyzer, decoded.local, decoded.gemini, template))
+    return VideoWork(decoded, make_analyzer(decoded.analyzer, decoded.local, decoded.gemini, template), template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class VideoWork:
 
     settings: WorkSettings
     analyzer: Analyzer
+    template: Template
 
     def __call__(self, assign: Assign, desk: Desk) -> Finished:
         """One attempt at one video."""
@@ -160,7 +162,7 @@ class VideoWork:
             sidecars=[Path(os.fsdecode(path)) for path in sidecars(assign.path)],
             assets=assets,
             threads=self.settings.threads,
-            language=self.settings.language,
+            language=self.template.language,
             desk=desk,
             kept=assign.kept,
         )
@@ -173,12 +175,15 @@ class VideoWork:
             source=assign.name,
             template=self.settings.template,
             analyzer=self.analyzer.name,
-            language=self.settings.language,
+            language=self.template.language,
             version=__version__,
             assets=assets_name(name).rpartition("/")[2],
             made_at=time.time(),
             task=report_owner(assign.task, assign.queued_at),
             attempt=assign.attempt,
+            sections=self.template.output.sections,
+            full_transcript=self.template.output.full_transcript,
+            speakers=self.template.output.speakers,
         )
         temporary = temporary_directory(Path(self.settings.reports), assign.task, assign.attempt)
         text = render(analysis, facts, context)

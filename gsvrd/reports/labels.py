@@ -25,7 +25,9 @@ class Labels:
     quiz: str
     answer: str
     transcript: str
+    full_transcript: str
     unclear: str
+    speakers_unknown: str
     resources: str
     how_made: str
     machine_made: str
@@ -58,7 +60,9 @@ EN = Labels(
     quiz="Quiz",
     answer="Answer",
     transcript="Transcript",
+    full_transcript="Full transcript",
     unclear="In italics: the speech recognition was not sure.",
+    speakers_unknown="The speakers could not be told apart.",
     resources="Resources",
     how_made="How this was made",
     machine_made="Made by a program from the video alone; check it before you teach with it.",
@@ -83,27 +87,29 @@ ZH = Labels(
     time="时间",
     chapter="章节",
     part="第 {} 部分",
-    chapters=("{} 个章节", "{} 个章节"),
+    chapters=("共 {} 章", "共 {} 章"),
     picture_at="{} 的画面",
     key_terms="关键术语",
     activities="课堂活动",
     quiz="测验",
     answer="答案",
     transcript="文字记录",
-    unclear="斜体：语音识别对此处没有把握。",
-    resources="参考资源",
-    how_made="本报告的制作方式",
-    machine_made="本报告由程序仅根据视频自动生成，授课前请核对。",
+    full_transcript="逐字稿",
+    unclear="斜体部分的语音识别结果不够确定。",
+    speakers_unknown="未能分辨说话人。",
+    resources="参考资料",
+    how_made="本报告的生成方式",
+    machine_made="本报告由程序仅依据视频内容自动生成，授课前请核对。",
     steps="步骤",
     gaps="未能完成的部分",
     gaps_above="有些部分未能生成，原因见文末。",
     file="视频文件",
-    notes="文件的异常之处",
+    notes="文件中的异常",
     video="画面",
     audio="声音",
     subtitles="字幕",
-    size="大小",
-    container="容器格式",
+    size="文件大小",
+    container="封装格式",
     joiner="：",
 )
 

@@ -3,6 +3,9 @@
 Safe by default: whatever a template puts out and that is not `Markdown` made by `escape` is escaped for every place
 (`Environment.finalize`), so a forgotten filter costs a backslash and never a hole.
 
+Which sections are printed, and in which order, says the context; each is a file in `templates/sections`. Front matter,
+title and how the report was made are always there.
+
 Folded parts are HTML elements without blank lines and without Markdown inside: Obsidian supports neither there, and
 GitHub shows them the same.
 """
@@ -10,10 +13,10 @@ GitHub shows them the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +28,12 @@ from gsvrd.analysis import Analysis, Chapter, MediaFacts, Picture, Question
 from gsvrd.reports import escape
 from gsvrd.reports.escape import Markdown
 from gsvrd.reports.labels import EN, ZH, Labels, labels_for
-from gsvrd.reports.transcript import Paragraph, paragraphs, space_between
+from gsvrd.reports.transcript import FLOWING, STAMPED, Paragraph, paragraphs, space_between
 
 TEMPLATES = Path(__file__).parent / "templates"
 LANGUAGES = {"en": EN.language, "zh": ZH.language}
+SECTIONS = ("summary", "objectives", "chapters", "key_terms", "activities", "quiz", "transcript", "resources")
+"""All sections, in the order of a report that asks for no other."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 """What a picture's file may be called."""
 
@@ -52,27 +57,39 @@ class ReportContext:
     task: str
     """Who owns the report: `write.publish` replaces only a report with the same value."""
     attempt: int
+    sections: tuple[str, ...] = ()
+    """Which of `SECTIONS` are printed, in this order, where they have content; none named are all."""
+    full_transcript: bool = False
+    """The transcript is there to be read: printed open, with a time every few sentences. Else it is folded away."""
+    speakers: bool = False
+    """The transcript was to name its speakers: where it names none, it says so."""
 
 
 def render(analysis: Analysis, facts: MediaFacts, context: ReportContext) -> str:
     """The whole report as text that ends in one newline.
 
-    Raises `ValueError` when a picture's file is no plain name: such a name did not come from us.
+    Raises `ValueError` when a picture's file is no plain name: such a name did not come from us; or when there is no
+    section of a name the context gives.
     """
+    sections = _known(context.sections or SECTIONS)
     labels = labels_for(analysis.language if context.language == "auto" else context.language)
     title = escape.fold(analysis.title) or escape.fold(facts.title) or escape.fold(context.source)
-    blocks = paragraphs(analysis.transcript, [chapter.start_s for chapter in analysis.chapters])
+    pace = STAMPED if context.full_transcript else FLOWING
+    blocks = paragraphs(analysis.transcript, [chapter.start_s for chapter in analysis.chapters], pace)
     text = _template().render(
         plan=analysis,
         facts=facts,
         t=labels,
         title=title,
         front_matter=front_matter(title, analysis, facts, context),
-        facts_line=_facts_line(analysis, context, labels),
+        facts_line=_facts_line(analysis, context, labels, counted="chapters" in sections),
+        sections=sections,
         chapters=_titled(analysis.chapters, labels),
         pictures={c.picture: _target(c.picture, context.assets) for c in analysis.chapters if c.picture},
         steps=[f"{step.name}{labels.joiner}{step.how}" for step in analysis.steps],
         paragraphs=blocks,
+        full_transcript=context.full_transcript,
+        speakers_unknown=context.speakers and not any(block.speaker for block in blocks),
         unclear=any(run.unclear for block in blocks for run in block.runs),
         file_facts=_file_facts(facts, labels),
     )
@@ -119,11 +136,18 @@ def clock(seconds: float) -> Markdown:
     return Markdown(f"{minutes // 60}:{minutes % 60:02}:{rest:02}")
 
 
-def _facts_line(analysis: Analysis, context: ReportContext, labels: Labels) -> str:
+def _known(sections: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name in sections if name not in SECTIONS]:
+        raise ValueError(f"there is no section {unknown[0]!r}")
+    return sections
+
+
+def _facts_line(analysis: Analysis, context: ReportContext, labels: Labels, *, counted: bool) -> str:
+    """Length, language, source and, when `counted`, the number of chapters."""
     parts: list[str] = [clock(analysis.duration_s)]
     if analysis.language != "und":
         parts.append(LANGUAGES.get(analysis.language.lower().split("-")[0], analysis.language))
-    if count := len(analysis.chapters):
+    if counted and (count := len(analysis.chapters)):
         parts.append(labels.chapters[count > 1].format(count))
     return " · ".join([*parts, context.source])
 
@@ -183,7 +207,8 @@ def _template() -> Template:
         filled=_filled,
         letter=_letter,
         answer=_answer,
-        spoken=_spoken,
+        spoken=partial(_spoken, escaped=escape.inline),
+        spoken_in_html=partial(_spoken, escaped=escape.markup_free),
     )
     return environment.get_template("lesson_plan.md.j2")
 
@@ -207,11 +232,14 @@ def _answer(question: Question) -> str:
     return f"{_letter(question.choices.index(question.answer) + 1)} – {question.answer}"
 
 
-def _spoken(paragraph: Paragraph) -> Markdown:
-    """The paragraph's text inside an HTML element, unclear runs in italics."""
+def _spoken(paragraph: Paragraph, escaped: Callable[[str], Markdown]) -> Markdown:
+    """The paragraph's text, `escaped` for its place, unclear runs in italics.
+
+    The italics are HTML in Markdown too: its own sign does not close behind a full stop before a Chinese character.
+    """
     shown, last = "", ""
     for run in paragraph.runs:
-        text = escape.markup_free(run.text)
+        text = escaped(run.text)
         shown += space_between(last, run.text) + (f"<i>{text}</i>" if run.unclear else text)
         last = run.text
     return Markdown(shown)

@@ -21,6 +21,21 @@ _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How much a paragraph holds; what the three mean is told above."""
+
+    long_s: float
+    long_chars: int
+    longest_chars: int
+
+
+FLOWING = Pace(LONG_S, LONG_CHARS, LONGEST_CHARS)
+"""To read on and on."""
+STAMPED = Pace(long_s=15.0, long_chars=160, longest_chars=400)
+"""To quote from: the place of each statement is found at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Text of one certainty."""
 
@@ -37,28 +52,28 @@ class Paragraph:
     runs: tuple[Run, ...]
 
 
-def paragraphs(lines: Iterable[Line], chapter_starts: Sequence[float]) -> tuple[Paragraph, ...]:
+def paragraphs(lines: Iterable[Line], chapter_starts: Sequence[float], pace: Pace = FLOWING) -> tuple[Paragraph, ...]:
     """The lines in order, broken at chapters, speakers, pauses and, when long, at sentences; blank ones dropped."""
     groups: list[list[Line]] = []
     for line in lines:
         if not fold(line.text):
             continue
-        if not groups or _breaks(groups[-1], line, chapter_starts):
+        if not groups or _breaks(groups[-1], line, chapter_starts, pace):
             groups.append([])
         groups[-1].append(line)
     return tuple(_paragraph(group) for group in groups)
 
 
-def _breaks(group: Sequence[Line], line: Line, chapter_starts: Sequence[float]) -> bool:
+def _breaks(group: Sequence[Line], line: Line, chapter_starts: Sequence[float], pace: Pace) -> bool:
     last = group[-1]
     chars = sum(len(each.text) for each in group)
-    is_long = chars >= LONG_CHARS or last.end_s - group[0].start_s >= LONG_S
+    is_long = chars >= pace.long_chars or last.end_s - group[0].start_s >= pace.long_s
     return (
         line.speaker != last.speaker
         or line.start_s - last.end_s >= PAUSE_S
         or any(last.start_s < start <= line.start_s for start in chapter_starts)
         or (is_long and last.text.rstrip().endswith(_SENTENCE_ENDS))
-        or chars >= LONGEST_CHARS
+        or chars >= pace.longest_chars
     )
 
 

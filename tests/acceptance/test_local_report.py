@@ -122,3 +122,23 @@ def test_every_real_video_becomes_a_report(local: Daemon) -> None:
         front, body = report_of(local, path.stem)
         assert front["duration"] != "0:00:00", path.name
         assert re.search(r"^## \d+:\d\d:\d\d", body, re.MULTILINE), path.name
+
+
+@pytest.mark.timeout(300)
+def test_the_template_decides_what_the_report_looks_like(local: Daemon) -> None:
+    local.environ["GSVRD_TEMPLATE"] = "chinese_transcript"
+    local.start()
+    local.drop(SAMPLES / "lecture-zh.mp4")
+    local.until_counts(200, completed=1)
+    front, body = report_of(local, "lecture-zh")
+    assert front["template"] == "chinese_transcript"
+    assert body.index("## 逐字稿") < body.index("## 摘要")
+    assert "## 测验" not in body
+
+
+def test_an_unknown_template_is_refused_at_start_with_those_there_are(daemon: Daemon) -> None:
+    daemon.environ["GSVRD_TEMPLATE"] = "no_such_template"
+    daemon.start(wait=False)
+    assert daemon.process is not None
+    assert daemon.process.wait(30) == 78
+    assert "comprehensive_lesson" in daemon.log

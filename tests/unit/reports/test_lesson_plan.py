@@ -115,7 +115,7 @@ def test_every_part_of_the_analysis_is_there(analysis: Analysis, facts: MediaFac
     for expected in [
         "1:06:40 · English · 2 chapters · lecture.mp4",
         "| 1:01:40 | Part 2 |",
-        "![Slide at 0:00:12](lecture%20%281%29.assets/001.jpg)",
+        "![Picture at 0:00:12](lecture%20%281%29.assets/001.jpg)",
         "- Light goes in\n",
         "> The leaf  \n> \\- light\n",
         "- **Stroma** – the space inside (0:01:15)\n",
@@ -166,6 +166,7 @@ def test_the_report_speaks_the_language_of_the_video(
     chinese = render(analysis.model_copy(update={"language": "zh-Hans"}), facts, context)
     assert "## 摘要" in chinese
     assert "## 1:01:40 第 2 部分" in chinese
+    assert "![0:00:12 的画面](" in chinese
     assert "## Summary" in render(analysis.model_copy(update={"language": "de"}), facts, context)
 
 
@@ -193,10 +194,11 @@ def check_nothing_is_active(
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("is_open", [False, True], ids=["folded", "open"])
 def test_hostile_text_in_every_place_is_only_text(
-    analysis: Analysis, facts: MediaFacts, context: ReportContext, text: str
+    analysis: Analysis, facts: MediaFacts, context: ReportContext, text: str, is_open: bool
 ) -> None:
-    check_nothing_is_active(analysis, facts, context, text)
+    check_nothing_is_active(analysis, facts, replace(context, full_transcript=is_open), text)
 
 
 @given(st.lists(st.sampled_from([*HOSTILE, *"#-*_<>[]()|`:\n &\\"]), min_size=1, max_size=6).map("".join))
@@ -204,7 +206,8 @@ def test_hostile_text_in_every_place_is_only_text(
 def test_mixtures_of_hostile_text_are_only_text(
     analysis: Analysis, facts: MediaFacts, context: ReportContext, text: str
 ) -> None:
-    check_nothing_is_active(analysis, facts, context, text + " x")
+    for is_open in (False, True):
+        check_nothing_is_active(analysis, facts, replace(context, full_transcript=is_open), text + " x")
 
 
 def test_hostile_text_is_shown_as_it_was(analysis: Analysis, facts: MediaFacts, context: ReportContext) -> None:
@@ -256,9 +259,9 @@ def test_a_template_gets_no_further_than_its_values(source: str) -> None:
 
 
 def test_the_template_puts_nothing_behind_a_value_that_could_make_it_a_link() -> None:
-    source = (lesson_plan.TEMPLATES / "lesson_plan.md.j2").read_text(encoding="utf-8")
-    glued = re.findall(r"\}\}[(\[:].*", source)
-    assert glued == []
+    sources = {path.name: path.read_text(encoding="utf-8") for path in lesson_plan.TEMPLATES.rglob("*.j2")}
+    assert len(sources) == 1 + len(lesson_plan.SECTIONS)
+    assert {name: glued for name, text in sources.items() if (glued := re.findall(r"\}\}[(\[:].*", text))} == {}
 
 
 def test_times_are_rounded_down() -> None:
