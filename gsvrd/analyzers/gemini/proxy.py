@@ -24,7 +24,7 @@ from gsvrd.analysis import MediaFacts
 from gsvrd.analyzers.local import media
 from gsvrd.errors import ErrorKind, TaskError
 
-_SHORT_SIDE = 480
+_SHORT_SIDE, _LONG_SIDE = 480, 1920
 _TICK = Fraction(1, 1000)
 _NEAR_S = 0.02
 """A frame this late still belongs to the second: clocks of files are rounded."""
@@ -291,9 +291,9 @@ class _Pictures:
 
 
 def _small_size(facts: MediaFacts, aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height as stored, not yet turned: square pixels, even, the short side at most `_SHORT_SIDE`."""
+    """Width and height as stored, not yet turned: square pixels, even, no side too long."""
     wide, high = facts.width * float(aspect or 1), float(facts.height)
-    share = min(1.0, _SHORT_SIDE / min(wide, high))
+    share = min(1.0, _SHORT_SIDE / min(wide, high), _LONG_SIDE / max(wide, high))
     return tuple(max(2, 2 * round(side * share / 2)) for side in (wide, high))  # type: ignore[return-value]
 
 

@@ -188,7 +188,7 @@ def test_a_turned_video_stands_upright(tmp_path: Path, turned: Callable[[Path], 
 
 @pytest.mark.parametrize(
     ("size", "small"),
-    [((1280, 720), (854, 480)), ((722, 1282), (480, 852)), ((162, 118), (162, 118)), ((1920, 2), (1920, 2))],
+    [((1280, 720), (854, 480)), ((722, 1282), (480, 852)), ((162, 118), (162, 118)), ((2880, 180), (1920, 120))],
 )
 def test_pictures_become_small_and_even_but_never_larger(
     tmp_path: Path, size: tuple[int, int], small: tuple[int, int]
