@@ -39,7 +39,10 @@ _NAMED = r"(x-goog-api-key|authorization|api[_-]?key)"
 _SECRETS = (
     (re.compile(r"AIza[\w-]{20,}"), _HIDDEN),
     (re.compile(r"\bAQ\.[\w.-]{8,}"), _HIDDEN),
-    (re.compile(rf"(?i){_NAMED}([\"']?\s*[:,]\s*(?:b?[\"'])?)(?:bearer\s+)?[^\s\"',;)}}\]]+"), rf"\1\2{_HIDDEN}"),
+    (
+        re.compile(rf"(?i){_NAMED}([\"']?(?:\s*:\s*|[\"']\s*,\s*)(?:b?[\"'])?)(?:bearer\s+)?[^\s\"',;)}}\]]+"),
+        rf"\1\2{_HIDDEN}",
+    ),
     (re.compile(r"(?i)((?:\b|_|api|%3f|%26)key(?:=|%3d))[^&\s\"'#<>]+"), rf"\1{_HIDDEN}"),
     (re.compile(r"(://)[^/?#\s\"']*@"), rf"\1{_HIDDEN}@"),
 )

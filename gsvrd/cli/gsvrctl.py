@@ -171,8 +171,12 @@ def _steer(place: Place, number: signal.Signals, *, paused: bool) -> None:
     pid = holder(place.lock)
     word = "paused" if paused else "resumed"
     if pid is None:
+        home = place.places.home
+        if not place.places.state.is_dir() and not place.places.directories["inbox"].is_dir():
+            fail(f"{home} is no home of a gsvrd", "Name it with --home or GSVRD_HOME.", os.EX_NOINPUT)
         _record_wish(place, paused=paused)
-        click.echo(f"The daemon does not run; at its next start it will be {'paused' if paused else 'running'}.")
+        next_state = "paused" if paused else "running"
+        click.echo(f"The daemon in {home} does not run; at its next start it will be {next_state}.")
         sys.exit(EXIT_DOWN)
     before = _confirmed_at(place)
     os.kill(pid, number)
@@ -197,7 +201,7 @@ def _record_wish(place: Place, *, paused: bool) -> None:
     from gsvrd.store.queue import TaskQueue
     from gsvrd.store.schema import open_database
 
-    place.places.state.mkdir(parents=True, exist_ok=True)
+    place.places.state.mkdir(mode=0o750, parents=True, exist_ok=True)
     clock = SystemClock()
     queue = TaskQueue(open_database(place.database, create=True), clock, actor="gsvrctl")
     queue.set_service("pause", {"paused": paused, "by": "gsvrctl", "at": clock.wall()})

@@ -63,8 +63,10 @@ def check(home: Path, config_file: Path | None) -> None:
     """Look for problems in the configuration without starting anything."""
     from gsvrd.config.load import fingerprint, load
     from gsvrd.config.places import find_file
+    from gsvrd.daemon.run import verify
 
     settings = load(home, config_file, os.environ)
+    verify(settings)
     used = config_file or find_file(settings.home, os.environ)
     click.echo(f"{used or 'the defaults'}: no problems (configuration {fingerprint(settings)})")
 
@@ -78,8 +80,12 @@ def demo(video: Path) -> None:
     The directory stays, and where it is is said at the end.
     """
     from gsvrd.cli.demo import show
+    from gsvrd.config.models import Settings
 
     video = video.expanduser()  # make does not do it in VIDEO=~/...
     if not video.is_file():
-        raise click.BadParameter(f"there is no file {video}")
+        raise click.BadParameter(f"{video} is no file")
+    suffixes = Settings().intake.suffixes
+    if video.suffix.lower() not in suffixes:
+        raise click.BadParameter(f"{video.name} is not named like a video ({' '.join(suffixes)})")
     raise SystemExit(show(video))

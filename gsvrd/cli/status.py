@@ -19,7 +19,7 @@ def down(places: Places) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "state": "stopped",
-        "reason": "the daemon has never run here",
+        "reason": f"no daemon has run in {places.home} yet",
         "since": None,
         "pid": None,
         "counts": dict.fromkeys(("pending", "running", "completed", "failed", "cancelled"), 0),
@@ -44,7 +44,7 @@ def status(reading: Reading, places: Places, lock: Path) -> dict[str, Any]:
     daemon = reading.service("daemon") or {}
     doors = reading.service("doors") or {} if pid else {}
     pids = reading.service("workers") or [] if pid else []
-    running = [_running(row) for row in reading.running()]
+    running = [_running(row) for row in reading.running()] if pid else []
     state, reason = _state(run, doors, pid)
     return {
         "schema": SCHEMA,

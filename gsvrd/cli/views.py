@@ -35,6 +35,8 @@ def status(facts: dict[str, Any]) -> None:
     if facts["reason"]:
         line.append(f": {facts['reason']}", style="")
     _console.print(line)
+    if not facts["pid"] and facts["pause_wish"]:
+        _console.print("it will be paused at its next start")
     if facts["pid"]:
         _console.print(
             f"pid {facts['pid']}, gsvrd {facts['version']}, analyzer {facts['analyzer']}, "

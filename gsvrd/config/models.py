@@ -37,6 +37,7 @@ Seconds = float
 
 AnalyzerName = Literal["auto", "gemini", "local", "probe"]
 Fate = Literal["archive", "keep", "delete"]
+Proxy = Literal["auto", "always", "never"]
 Resolution = Literal["auto", "low", "medium", "high"]
 Thinking = Literal["auto", "minimal", "low", "medium", "high"]
 Sdk = Literal["auto", "google-genai", "google-generativeai"]
@@ -131,6 +132,10 @@ class Gemini(Section):
     )
     max_file_size: Annotated[Bytes, size(1, 2 * GIB)] = Field(
         default=2 * GIB, description="The largest file that is uploaded; Google takes no larger one."
+    )
+    proxy: Annotated[Proxy, choice(Proxy)] = Field(
+        default="auto",
+        description="Send a small stand-in with one picture a second: auto does where a file is too large or far larger.",
     )
     timeout: Annotated[Seconds, duration(1, HOUR)] = Field(default=300.0, description="The longest a call may take.")
     max_duration: Annotated[Seconds, duration(MINUTE, DAY)] = Field(

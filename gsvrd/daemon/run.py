@@ -71,6 +71,7 @@ def run(config: Config, load: Callable[[], Config], work: WorkMaker | None = Non
     Raises `SetupError` when it cannot start.
     """
     os.umask(0o027)
+    verify(config)
     _prepare(config)
     lock = Lock(config.state / LOCK)
     lock.acquire()
@@ -175,6 +176,10 @@ def _prepare(config: Config) -> None:
             raise AccessError(f"{path} cannot be made: {error.strerror}", _whose(path)) from error
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise AccessError(f"{path} cannot be read and written", _whose(path))
+
+
+def verify(config: Config) -> None:
+    """What only shows beyond the file itself: is there a key, is there the template? Raises `ConfigError`."""
     if analyzer_of(config) == "gemini" and not _key_source(config):
         raise ConfigError("the analyzer is gemini, but there is no key", "Set GEMINI_API_KEY, or analyzer: local.")
     templates = load_templates(_templates(config))
@@ -198,12 +203,12 @@ def _reload(
     """Put a changed configuration into effect as a whole, or keep the one there is and say why."""
     try:
         new = load()
-        _prepare(new)
+        verify(new)
         if new.directories != config.directories:
-            raise ConfigError("directories cannot be changed while the daemon runs", "Restart it.")
+            raise ConfigError("directories.* cannot be changed while the daemon runs", "Restart it.")
     except GsvrdError as error:
         log.error("reload_refused", error=str(error), hint=error.hint)
-        return f"{error} {error.hint}"
+        return f"{str(error).rstrip('.')}. {error.hint}"
     pool.renew(_work_settings(new, begun), _limits(new))
     supervisor.queue.priorities = _priorities(new)
     supervisor.intake.change(_intake_settings(new))
@@ -310,6 +315,7 @@ def _gemini_settings(config: Config, begun: _Begun) -> GeminiSettings:
         base_url=gemini.base_url or GOOGLE,
         timeout_s=gemini.timeout,
         max_file_bytes=gemini.max_file_size,
+        proxy=gemini.proxy,
         max_duration_s=gemini.max_duration,
         fps=gemini.fps,
         media_resolution="" if gemini.media_resolution == "auto" else gemini.media_resolution,

@@ -63,9 +63,10 @@ class RunState:
         if self.word != "draining":
             self._enter("running", "")
 
-    def drain(self, by: str) -> None:
+    def drain(self, by: str, running: int, limit_s: float) -> None:
         """The end is near."""
-        self._enter("draining", f"stopped by {by}: running tasks may finish")
+        what = f"{running} running tasks have {limit_s:.0f} s to finish, a second signal stops at once"
+        self._enter("draining", f"stopped by {by}; {what if running else 'nothing runs'}")
 
     def stop(self) -> None:
         """The end."""

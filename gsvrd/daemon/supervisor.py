@@ -6,6 +6,7 @@ guarded statements of `gsvrctl`, which then rings the doorbell. It never blocks 
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import os
@@ -186,6 +187,8 @@ class Supervisor:
                     self.state.pause("SIGUSR1")
                 case signal.SIGUSR2:
                     self.state.resume("SIGUSR2")
+                case signal.SIGHUP if _terminal_is_gone():
+                    self._drain("the end of its terminal")
                 case signal.SIGHUP:
                     self._reload()
                 case _:
@@ -203,7 +206,7 @@ class Supervisor:
             self._stop_now = True
             return
         self._drain_ends = self.clock.monotonic() + self.drain_s
-        self.state.drain(by)
+        self.state.drain(by, len(self.attempts.running), self.drain_s)
         self.notifier.stopping(self.drain_s + 5.0)
         self.intake.stop()
 
@@ -351,6 +354,15 @@ class Supervisor:
         if self.notifier.watchdog_s is not None:
             self.notifier.alive()
             self.timers.later(self.notifier.watchdog_s, self._watch_the_watchdog)
+
+
+def _terminal_is_gone() -> bool:
+    """Whether standard error was a terminal that has hung up: then nobody is there who could have meant "reload"."""
+    try:
+        os.tcgetpgrp(2)
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
 
 
 def _new_task(found: Candidate | Refusal) -> NewTask:

@@ -41,6 +41,8 @@ class Rule:
     """At most so many after the first attempt, however many the configuration allows."""
     delay_s: float = 0.0
     """Before the first retry; it doubles with each further one."""
+    patience_s: float = 0.0
+    """If set, the task is not given up after the last retry but comes again after so long, with no attempt spent."""
 
 
 RULES: dict[ErrorKind, Rule] = {
@@ -58,8 +60,9 @@ RULES: dict[ErrorKind, Rule] = {
     ErrorKind.CRASHED: Rule(Answer.RETRY, retries=3, delay_s=1.0),
     ErrorKind.TIMEOUT: Rule(Answer.RETRY, retries=1, delay_s=10.0),
     # The world outside.
-    ErrorKind.NETWORK: Rule(Answer.RETRY, retries=3, delay_s=4.0),
-    ErrorKind.SERVER: Rule(Answer.RETRY, retries=3, delay_s=8.0),
+    # No video is at fault for an outage, however long it lasts.
+    ErrorKind.NETWORK: Rule(Answer.RETRY, retries=3, delay_s=4.0, patience_s=120.0),
+    ErrorKind.SERVER: Rule(Answer.RETRY, retries=3, delay_s=8.0, patience_s=120.0),
     ErrorKind.QUOTA: Rule(Answer.GIVE_BACK, delay_s=3600.0),
     ErrorKind.KEY: Rule(Answer.GIVE_BACK, delay_s=60.0),
     ErrorKind.MODEL: Rule(Answer.GIVE_BACK, delay_s=60.0),
@@ -95,6 +98,8 @@ class RetryStrategy:
         delay_s = rule.delay_s * (low + (high - low) * chance)
         if rule.answer is not Answer.RETRY:
             return Verdict(rule.answer, delay_s if rule.answer is Answer.GIVE_BACK else 0.0)
+        if rule.patience_s and spent >= min(rule.retries, self.max_retries):
+            return Verdict(Answer.GIVE_BACK, rule.patience_s * (low + (high - low) * chance))
         if deaths >= self.poison_limit or spent >= min(rule.retries, self.max_retries):
             return Verdict(Answer.GIVE_UP)
         return Verdict(Answer.RETRY, delay_s * 2.0**spent)

@@ -40,4 +40,11 @@ def test_demo_of_a_broken_video_says_what_is_wrong_with_it(tmp_path: Path) -> No
 def test_demo_without_the_file_is_a_usage_error(tmp_path: Path) -> None:
     done = demo(tmp_path / "nowhere.mp4")
     assert done.returncode == 64
-    assert "there is no file" in done.stderr
+    assert "is no file" in done.stderr
+
+
+def test_demo_of_what_is_not_named_like_a_video_does_not_wait_for_it(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("words")
+    done = demo(tmp_path / "notes.txt")
+    assert done.returncode == 64
+    assert ".mp4" in done.stderr

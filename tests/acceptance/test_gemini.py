@@ -120,3 +120,13 @@ def test_the_key_is_in_nothing_the_daemon_wrote(gemini: Daemon, sample: Path) ->
             path = Path(folder, name)
             if path.is_file():
                 assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_small_stand_in_is_sent_where_it_is_asked_for(gemini: Daemon, server: Served, sample: Path) -> None:
+    gemini.environ["GSVRD_ANALYZER__GEMINI__PROXY"] = "always"
+    gemini.start()
+    gemini.drop(sample)
+    gemini.until_counts(90, completed=1)
+    received = sum(entry["bytes_in"] for entry in server.meter()["entries"] if entry["route"] == "upload.chunk")
+    assert 10_000 < received < sample.stat().st_size
+    assert not list((gemini.home / "state" / "work").rglob("*.mp4"))

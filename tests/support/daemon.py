@@ -19,7 +19,8 @@ BIN = Path(sys.executable).parent
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GSVRD_")}
+    ours = ("GSVRD_", "GEMINI_", "GOOGLE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, **more}
 
 

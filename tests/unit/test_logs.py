@@ -354,3 +354,8 @@ def test_an_entry_that_was_cut_off_does_not_swallow_the_next_one(tmp_path: Path)
     first, second = file.read_text().splitlines()
     assert len(first) == 50
     assert json.loads(second)["event"] == "second"
+
+
+def test_a_sentence_that_names_a_key_is_not_a_secret() -> None:
+    sentence = "Set GEMINI_API_KEY, or analyzer: local."
+    assert redact(sentence) == sentence

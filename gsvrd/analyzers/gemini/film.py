@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import structlog
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from gsvrd.analyzers.base import Call, GovernedBench, Lane, Spent
 from gsvrd.analyzers.gemini.classify import Trouble, verdict_of
 from gsvrd.analyzers.gemini.permits import governed
+from gsvrd.analyzers.gemini.proxy import make_proxy, worth_it
 from gsvrd.analyzers.gemini.service import GeminiService, RemoteFile, ServiceFault
 from gsvrd.analyzers.gemini.settings import GeminiSettings
 from gsvrd.analyzers.gemini.upload import Parcel, Uploader, mime_of
@@ -40,6 +43,16 @@ class Uploaded(BaseModel):
     sha256: str
     size_bytes: int
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    """What is sent."""
+
+    path: str
+    size_bytes: int
+    mime_type: str
+    is_proxy: bool
 
 
 class _NotKeptError(Exception):
@@ -107,9 +120,37 @@ class Film:
             return ""
 
     def _send(self) -> Uploaded:
+        payload = self._payload()
+        try:
+            return self._send_payload(payload)
+        finally:
+            if payload.is_proxy:
+                Path(payload.path).unlink(missing_ok=True)
+
+    def _payload(self) -> _Payload:
+        """The video itself, or a small stand-in where that is worth its making."""
         facts = self.bench.facts
-        if facts.size_bytes > self.settings.max_file_bytes:
-            size, most = facts.size_bytes / 1e6, self.settings.max_file_bytes / 1e6
+        if worth_it(facts, self.settings.max_file_bytes, self.settings.proxy):
+            try:
+                proxy = make_proxy(
+                    self.bench.source,
+                    facts,
+                    self.bench.assets / "proxy.mp4",
+                    threads=self.bench.threads,
+                    progress=lambda share: self.bench.progress("proxy", share),
+                )
+            except TaskError as error:
+                if error.kind is not ErrorKind.UNREADABLE:
+                    raise
+                structlog.get_logger().warning("gemini_no_proxy", reason=str(error))
+            else:
+                return _Payload(str(proxy.path), proxy.size_bytes, "video/mp4", is_proxy=True)
+        return _Payload(self.bench.source.removeprefix("file:"), facts.size_bytes, mime_of(facts), is_proxy=False)
+
+    def _send_payload(self, payload: _Payload) -> Uploaded:
+        facts = self.bench.facts
+        if payload.size_bytes > self.settings.max_file_bytes:
+            size, most = payload.size_bytes / 1e6, self.settings.max_file_bytes / 1e6
             raise TaskError(
                 ErrorKind.TOO_LARGE,
                 f"The file has {size:.0f} MB; Gemini takes {most:.0f} MB.",
@@ -117,7 +158,8 @@ class Film:
             )
         self._sent += 1
         try:
-            file = governed(self.bench, Call(Lane.UPLOAD, self.settings.model), self._upload, lambda _: Spent())
+            upload = partial(self._upload, payload)
+            file = governed(self.bench, Call(Lane.UPLOAD, self.settings.model), upload, lambda _: Spent())
         except ServiceFault as fault:
             if verdict_of(fault).trouble is Trouble.STORAGE:
                 with suppress(ServiceFault):  # of the two, the full store is the one to tell
@@ -128,14 +170,14 @@ class Film:
             uri=file.uri,
             mime_type=file.mime_type,
             sha256=facts.sha256,
-            size_bytes=facts.size_bytes,
+            size_bytes=payload.size_bytes,
             expires_at=file.expires_at,
         )
 
-    def _upload(self) -> RemoteFile:
+    def _upload(self, payload: _Payload) -> RemoteFile:
         """Under the first free name, unless this very content lies there: an attempt that died after its last byte."""
         for number in range(1, _NAMES + 1):
-            parcel = self._parcel(number)
+            parcel = self._parcel(payload, number)
             try:
                 sent = self.uploader.upload(parcel, lambda share: self.bench.progress(STAGE, share))
                 return sent or self.service.get(parcel.name)
@@ -147,13 +189,12 @@ class Film:
                 return found
         raise ServiceFault(409, "every name for this file is taken", status="ABORTED")
 
-    def _parcel(self, number: int) -> Parcel:
-        facts = self.bench.facts
+    def _parcel(self, payload: _Payload, number: int) -> Parcel:
         return Parcel(
-            path=self.bench.source.removeprefix("file:"),
-            size_bytes=facts.size_bytes,
-            mime_type=mime_of(facts),
-            name=f"{PREFIX}{facts.sha256[:16]}-{number}",
+            path=payload.path,
+            size_bytes=payload.size_bytes,
+            mime_type=payload.mime_type,
+            name=f"{PREFIX}{self.bench.facts.sha256[:16]}-{number}",
             label=f"gsvrd {self.bench.name}"[:200],
         )
 

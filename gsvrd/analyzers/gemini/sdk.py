@@ -15,7 +15,7 @@ from gsvrd.analyzers.gemini.service import Capability, Endpoint, GeminiService
 from gsvrd.analyzers.gemini.settings import GeminiSettings, SdkName
 from gsvrd.errors import ConfigError
 
-INSTALL = "pip install 'gsvrd[genai]'"
+INSTALL = "pip install google-genai"
 _MODULES: dict[SdkName, str] = {"google-genai": "google.genai", "google-generativeai": "google.generativeai"}
 _CAPABILITIES: dict[SdkName, frozenset[Capability]] = {
     "google-genai": frozenset(Capability),

@@ -50,6 +50,8 @@ class GeminiSettings:
     media_resolution: Literal["", "low", "medium", "high"] = ""
     fps: float | None = None
     """Pictures a second that the model sees; left out, it takes one."""
+    proxy: Literal["auto", "always", "never"] = "auto"
+    """Whether a small stand-in is sent instead of a large file."""
     started_at: float = 0.0
     """When the daemon started: files of ours at the service that are older, and not among `kept_files`, are orphans."""
     kept_files: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ def test_one_video_at_a_time_when_there_is_one_worker(house: House, tmp_path: Pa
 # -- trying again ------------------------------------------------------------------------------------------------------
 
 
-def test_a_retry_waits_for_its_delay_and_each_one_twice_as_long(house: House) -> None:
+def test_a_retry_waits_twice_as_long_each_time_and_an_outage_then_costs_nothing_more(house: House) -> None:
     task = house.add("refuse:network")
     delay_s = RULES[ErrorKind.NETWORK].delay_s
     for number in range(1, 4):
@@ -76,7 +76,12 @@ def test_a_retry_waits_for_its_delay_and_each_one_twice_as_long(house: House) ->
         assert len(house.outcomes(task)) == number
         house.clock.advance(0.2)
     house.rest()
-    assert (house.row(task)["state"], house.outcomes(task)) == ("failed", ["failed"] * 4)
+    assert (house.row(task)["state"], house.row(task)["spent"]) == ("pending", 3)
+    assert house.outcomes(task) == ["failed"] * 4
+    house.clock.advance(RULES[ErrorKind.NETWORK].patience_s + 1)
+    house.rest()
+    assert (house.row(task)["state"], house.row(task)["spent"]) == ("pending", 3)
+    assert len(house.outcomes(task)) == 5
 
 
 def test_a_video_that_fells_its_worker_twice_is_given_up_with_the_cause(house: House, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_a_pause_survives_a_restart_and_a_resume_too(house: House, state: RunSta
 
 def test_a_pause_while_it_drains_is_kept_for_the_next_start_and_still_drains(house: House, state: RunState) -> None:
     state.restore()
-    state.drain("SIGTERM")
+    state.drain("SIGTERM", 0, 30.0)
     state.pause("SIGUSR1")
     assert state.word == "draining"
     assert restarted(house).word == "paused"

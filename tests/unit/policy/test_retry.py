@@ -36,7 +36,11 @@ def test_what_the_same_bytes_would_do_again_is_given_up_at_once(kind: ErrorKind)
 def test_network_errors_have_three_retries_with_factor_two() -> None:
     delays = [judge(ErrorKind.NETWORK, spent).delay_s for spent in range(3)]
     assert delays == [4.0, 8.0, 16.0]
-    assert judge(ErrorKind.NETWORK, 3) == Verdict(Answer.GIVE_UP)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.NETWORK, ErrorKind.SERVER])
+def test_an_outage_is_waited_out_and_fails_no_video(kind: ErrorKind) -> None:
+    assert judge(kind, 3) == Verdict(Answer.GIVE_BACK, 120.0)
 
 
 def test_a_quota_gives_the_attempt_back_for_an_hour_however_often() -> None:
@@ -59,7 +63,8 @@ def test_a_video_that_fells_its_worker_twice_is_given_up(kind: ErrorKind) -> Non
 
 def test_the_configuration_caps_the_table() -> None:
     strict = RetryStrategy(max_retries=0)
-    assert strict.judge(ErrorKind.NETWORK, spent=0, deaths=0, chance=0.5) == Verdict(Answer.GIVE_UP)
+    assert strict.judge(ErrorKind.MEMORY, spent=0, deaths=0, chance=0.5) == Verdict(Answer.GIVE_UP)
+    assert strict.judge(ErrorKind.NETWORK, spent=0, deaths=0, chance=0.5) == Verdict(Answer.GIVE_BACK, 120.0)
 
 
 def test_delays_are_spread_from_half_to_one_and_a_half() -> None:
