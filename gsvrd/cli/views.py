@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +25,9 @@ _COLOURS = {
     "cancelled": "dim",
 }
 
-_console = Console(highlight=False, soft_wrap=True)
+_PIPED_COLUMNS = 200
+"""Whoever reads a pipe wants rows whole; 80 columns would break names in the middle."""
+_console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_COLUMNS)
 
 
 def status(facts: dict[str, Any]) -> None:

@@ -54,13 +54,13 @@ class RunState:
     def pause(self, by: str) -> None:
         """Start nothing new; what runs may finish."""
         self._wish(paused=True, by=by)
-        if self.word != "draining":
+        if self.word == "running":
             self._enter("paused", f"paused by {by}")
 
     def resume(self, by: str) -> None:
         """Start work again."""
         self._wish(paused=False, by=by)
-        if self.word != "draining":
+        if self.word == "paused":
             self._enter("running", "")
 
     def drain(self, by: str, running: int, limit_s: float) -> None:

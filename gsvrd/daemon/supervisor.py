@@ -184,9 +184,9 @@ class Supervisor:
             log.info("signal", signal=number.name)
             match number:
                 case signal.SIGUSR1:
-                    self.state.pause("SIGUSR1")
+                    self.state.pause("SIGUSR1 (gsvrctl pause)")
                 case signal.SIGUSR2:
-                    self.state.resume("SIGUSR2")
+                    self.state.resume("SIGUSR2 (gsvrctl resume)")
                 case signal.SIGHUP if _terminal_is_gone():
                     self._drain("the end of its terminal")
                 case signal.SIGHUP:
