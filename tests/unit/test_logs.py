@@ -284,7 +284,7 @@ def test_hiding_takes_time_in_proportion_to_the_text() -> None:
 def test_warnings_of_libraries_come_the_same_way_and_chatter_does_not(entries: Entries) -> None:
     setup("debug", "json", process="gsvrd")
     logging.getLogger("watchdog").info("chatter")
-    talkative = logging.getLogger("google.talkative")
+    talkative = logging.getLogger("library.talkative")
     talkative.setLevel(logging.DEBUG)
     talkative.debug("chatter")
     talkative.warning("watch %s", "out")
@@ -294,8 +294,8 @@ def test_warnings_of_libraries_come_the_same_way_and_chatter_does_not(entries: E
         warnings.warn("going away", FutureWarning, stacklevel=1)
     found = [json.loads(line) for line in entries()]
     assert [(entry["level"], entry["event"], entry["logger"]) for entry in found] == [
-        ("warning", "library", "google.talkative"),
-        ("critical", "library", "google.talkative"),
+        ("warning", "library", "library.talkative"),
+        ("critical", "library", "library.talkative"),
         ("warning", "library", "py.warnings"),
     ]
     assert [entry["message"] for entry in found[:2]] == ["watch out", "%d"]
