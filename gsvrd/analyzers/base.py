@@ -9,22 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from gsvrd.analysis import Analysis, MediaFacts
+from gsvrd.policy.limiter import Lane
 
 Kept = TypeVar("Kept", bound=BaseModel)
-
-
-class Lane(StrEnum):
-    """Calls of one lane share a limit on how many may be under way."""
-
-    GENERATE = "generate"
-    UPLOAD = "upload"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 from pydantic import BaseModel, ConfigDict
 
-from gsvrd.analyzers.base import Call, GovernedBench, Lane, Spent
+from gsvrd.analyzers.base import Call, GovernedBench, Spent
 from gsvrd.analyzers.gemini.classify import Trouble, verdict_of
 from gsvrd.analyzers.gemini.permits import governed
 from gsvrd.analyzers.gemini.proxy import make_proxy, worth_it
@@ -23,6 +23,7 @@ from gsvrd.analyzers.gemini.service import GeminiService, RemoteFile, ServiceFau
 from gsvrd.analyzers.gemini.settings import GeminiSettings
 from gsvrd.analyzers.gemini.upload import Parcel, Uploader, mime_of
 from gsvrd.errors import ErrorKind, TaskError
+from gsvrd.policy.limiter import Lane
 
 STAGE = "upload"
 PREFIX = "files/gsvrd-"

@@ -14,7 +14,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from gsvrd.analysis import Analysis, Step
-from gsvrd.analyzers.base import Call, GovernedBench, Lane, Spent
+from gsvrd.analyzers.base import Call, GovernedBench, Spent
 from gsvrd.analyzers.gemini import answer, split, weight
 from gsvrd.analyzers.gemini.classify import Trouble, verdict_of
 from gsvrd.analyzers.gemini.film import Film
@@ -24,6 +24,7 @@ from gsvrd.analyzers.gemini.service import Capability, GeminiService, Reply, Req
 from gsvrd.analyzers.gemini.settings import GeminiSettings
 from gsvrd.analyzers.gemini.split import Part
 from gsvrd.errors import ConfigError, ErrorKind, TaskError
+from gsvrd.policy.limiter import Lane
 
 CUT_OFF = "MAX_TOKENS"
 _HALVED_FROM_S = 600.0

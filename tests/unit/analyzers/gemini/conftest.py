@@ -14,10 +14,11 @@ from support.gemini.rules import KEY, Rules
 from support.gemini.server import FakeGemini
 
 from gsvrd.analysis import Analysis, MediaFacts
-from gsvrd.analyzers.base import Call, Lane, Spent
+from gsvrd.analyzers.base import Call, Spent
 from gsvrd.analyzers.gemini import GeminiAnalyzer, sdk
 from gsvrd.analyzers.gemini.settings import GeminiSettings, SdkName
 from gsvrd.errors import TaskError
+from gsvrd.policy.limiter import Lane
 
 Kept = TypeVar("Kept", bound=BaseModel)
 MODEL = "gemini-3.8-flash"

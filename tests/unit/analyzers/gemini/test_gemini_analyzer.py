@@ -12,11 +12,12 @@ from support.gemini.faults import Fault, Kind, Route
 from support.gemini.rules import KEY, Key, Model, Rules
 from support.gemini.server import FakeGemini
 
-from gsvrd.analyzers.base import Call, Lane, Spent
+from gsvrd.analyzers.base import Call, Spent
 from gsvrd.analyzers.gemini import GeminiAnalyzer
 from gsvrd.analyzers.gemini.film import sweep_orphans
 from gsvrd.analyzers.gemini.sdk import make_service
 from gsvrd.errors import ErrorKind, Snooze, TaskError
+from gsvrd.policy.limiter import Lane
 
 Lab = Any
 """Of conftest."""
