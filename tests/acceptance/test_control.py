@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.daemon import BIN, Daemon, environment
-from support.waiting import eventually
+from support.waiting import eventually, lives
 
 
 def test_a_dropped_video_becomes_a_report_and_moves_to_the_archive(daemon: Daemon, sample: Path) -> None:
@@ -210,7 +210,7 @@ def test_after_kill_9_nothing_is_lost_and_nothing_is_doubled(daemon: Daemon, sam
     eventually(lambda: daemon.counts()["completed"] >= 3, 60)
     family = psutil.Process(daemon.pid).children(recursive=True)
     daemon.kill()
-    eventually(lambda: not any(child.is_running() for child in family), 3)
+    eventually(lambda: not any(lives(child.pid) for child in family), 3)
     daemon.start()
     daemon.until_counts(completed=12, running=0, pending=0)
     assert daemon.files("reports") == sorted(f"{number}.md" for number in range(12))

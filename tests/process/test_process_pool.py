@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.waiting import eventually
+from support.waiting import eventually, lives
 
 from gsvrd.clock import SystemClock
 from gsvrd.errors import ErrorKind
@@ -79,7 +79,7 @@ def test_a_worker_past_its_deadline_is_ended_even_if_it_is_deaf_to_term(pool: Pr
     event = end_of(pool, name, timeout_s=0.1)
     assert isinstance(event, Died)
     assert event.error.kind is ErrorKind.TIMEOUT
-    assert not psutil.pid_exists(before)
+    assert not lives(before)
 
 
 def test_a_stopped_worker_is_ended_at_its_deadline(pool: ProcessPool) -> None:
@@ -147,7 +147,7 @@ def test_workers_of_a_killed_daemon_are_gone_within_two_seconds() -> None:
     assert len(pids) == 3
     daemon.kill()
     daemon.wait()
-    eventually(lambda: not any(map(psutil.pid_exists, pids)), timeout_s=2.0)
+    eventually(lambda: not any(map(lives, pids)), timeout_s=2.0)
 
 
 def test_signals_to_the_whole_group_kill_no_worker_and_no_helper_of_the_pool() -> None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import psutil
+
 T = TypeVar("T")
 
 
@@ -16,3 +18,11 @@ def eventually(condition: Callable[[], T], timeout_s: float = 10.0) -> T:
         assert time.monotonic() < end, f"not within {timeout_s} s: {condition}"
         time.sleep(0.005)
     return value
+
+
+def lives(pid: int) -> bool:
+    """Whether a process still does something: one that only waits to be reaped by somebody else does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
