@@ -108,7 +108,6 @@ class Running:
     task: Task
     attempt: int
     worker: int
-    stage: str = ""
 
 
 @dataclass(slots=True)
@@ -165,7 +164,6 @@ class Attempts:
             return
         match event:
             case Progress(stage=stage, fraction=fraction):
-                running.stage = stage
                 self.queue.progress(event.task, event.attempt, stage, fraction)
             case Keep(stage=stage, result=result):
                 self.queue.keep(event.task, event.attempt, stage, result)
