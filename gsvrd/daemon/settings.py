@@ -1,0 +1,175 @@
+"""The configuration in each room's own words. Called by `daemon.run` at start and at every reload; reads only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from gsvrd.analyzers.gemini.settings import GOOGLE, GeminiSettings
+from gsvrd.analyzers.local.settings import LocalSettings
+from gsvrd.analyzers.probe import MediaLimits
+from gsvrd.config.load import fingerprint
+from gsvrd.config.models import Config
+from gsvrd.config.places import NAMES
+from gsvrd.daemon.permits import Terms
+from gsvrd.intake.intake import IntakeSettings
+from gsvrd.model import Priorities
+from gsvrd.policy.limiter import APILimits
+from gsvrd.policy.spending import MILLION, CostLimits, Price, Rates
+from gsvrd.pool.execute import WorkSettings
+from gsvrd.pool.worker import WorkerLimits
+
+_CREDENTIAL = "gemini-api-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a worker must know of the daemon's start to tell orphans at the service from files that are wanted."""
+
+    started_at: float
+    kept_files: tuple[str, ...]
+
+
+def analyzer_of(config: Config) -> str:
+    """The analyzer in effect: `auto` is `gemini` where there is a key, else `local`."""
+    if config.analyzer.use != "auto":
+        return config.analyzer.use
+    return "gemini" if key_source(config) else "local"
+
+
+def key_source(config: Config) -> str:
+    """Where workers find the key, as `analyzers.gemini.keys` reads it; empty when there is none."""
+    if config.analyzer.gemini.key_file:
+        return f"file:{config.home / os.path.expanduser(config.analyzer.gemini.key_file)}"
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        if os.environ.get(name):
+            return f"env:{name}"
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return f"credential:{_CREDENTIAL}" if folder and Path(folder, _CREDENTIAL).exists() else ""
+
+
+def facts(config: Config) -> dict[str, object]:
+    """What `gsvrctl status` shows of it."""
+    return {
+        "analyzer": analyzer_of(config),
+        "configuration": fingerprint(config),
+        "directories": {name: str(getattr(config, name)) for name in NAMES},
+    }
+
+
+def priorities(config: Config) -> Priorities:
+    """For the queue."""
+    queue = config.queue
+    return Priorities(
+        base=queue.priority,
+        small_below_bytes=queue.small_below,
+        small_bonus=queue.small_bonus,
+        large_above_bytes=queue.large_above,
+        large_penalty=queue.large_penalty,
+        retry_penalty=queue.retry_penalty,
+        ageing_s=queue.ageing,
+    )
+
+
+def intake_settings(config: Config) -> IntakeSettings:
+    """For the intake."""
+    intake = config.intake
+    return IntakeSettings(
+        watch=intake.watch,
+        poll_interval_s=intake.poll_interval,
+        rescan_interval_s=intake.rescan_interval,
+        settle_s=intake.settle,
+        suffixes=intake.suffixes,
+        ignore=intake.ignore,
+        hard_links=intake.hard_links,
+    )
+
+
+def worker_limits(config: Config) -> WorkerLimits:
+    """For the pool."""
+    return WorkerLimits(config.workers.memory_limit, config.workers.cpu_time_limit)
+
+
+def templates_folder(config: Config) -> Path:
+    """Where the operator's own templates lie."""
+    return config.home / "config" / "templates"
+
+
+def api_limits(config: Config) -> APILimits:
+    """For the limiter."""
+    gemini = config.analyzer.gemini
+    return APILimits(
+        max_concurrent=gemini.max_concurrent,
+        uploads=gemini.uploads,
+        requests_per_minute=gemini.requests_per_minute,
+        tokens_per_minute=gemini.tokens_per_minute,
+        requests_per_day=gemini.requests_per_day,
+    )
+
+
+def terms(config: Config) -> Terms:
+    """For the permits."""
+    gemini = config.analyzer.gemini
+    cost = CostLimits(per_day=gemini.cost_limit_day, total=gemini.cost_limit_total)
+    return Terms(gemini.project, cost, tuple(map(_price, gemini.prices)))
+
+
+def _price(line: str) -> Price:
+    """From `MODEL INPUT OUTPUT [FROM..UNTIL]`, which the configuration has checked."""
+    model, tokens_in, tokens_out, *days = line.split()
+    start, _, end = days[0].partition("..") if days else ("", "", "")
+    (near_in, far_in), (near_out, far_out) = _rate(tokens_in), _rate(tokens_out)
+    is_stepped = "/" in tokens_in or "/" in tokens_out
+    return Price(model, Rates(near_in, near_out), Rates(far_in, far_out) if is_stepped else None, start, end)
+
+
+def _rate(text: str) -> tuple[int, int]:
+    near, _, far = text.partition("/")
+    return round(float(near) * MILLION), round(float(far or near) * MILLION)
+
+
+def _gemini_settings(config: Config, begun: Begun) -> GeminiSettings:
+    gemini = config.analyzer.gemini
+    return GeminiSettings(
+        model=gemini.model,
+        sdk=gemini.sdk,
+        key_source=key_source(config) or "env:GEMINI_API_KEY",
+        base_url=gemini.base_url or GOOGLE,
+        timeout_s=gemini.timeout,
+        max_file_bytes=gemini.max_file_size,
+        proxy=gemini.proxy,
+        max_duration_s=gemini.max_duration,
+        fps=gemini.fps,
+        media_resolution="" if gemini.media_resolution == "auto" else gemini.media_resolution,
+        thinking="" if gemini.thinking == "auto" else gemini.thinking,
+        flex=gemini.flex,
+        started_at=begun.started_at,
+        kept_files=begun.kept_files,
+    )
+
+
+def work_settings(config: Config, begun: Begun) -> bytes:
+    """For the workers, as they travel."""
+    local, limits = config.analyzer.local, config.limits
+    return msgspec.json.encode(
+        WorkSettings(
+            inbox=str(config.inbox),
+            reports=str(config.reports),
+            work=str(config.state / "work"),
+            analyzer=analyzer_of(config),
+            local=LocalSettings(speech_model=local.speech_model, slide_text=local.slide_text, speech=local.speech),
+            gemini=_gemini_settings(config, begun),
+            limits=MediaLimits(limits.max_pixels, limits.max_duration, limits.max_streams),
+            max_file_bytes=limits.max_file_size,
+            threads=config.workers.threads_each,
+            template=config.template,
+            templates=str(templates_folder(config)),
+            language=config.language,
+            output_pattern=config.output_pattern,
+            log_level=config.logs.level,
+            log_format=config.logs.format,
+        )
+    )
