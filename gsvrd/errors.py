@@ -4,6 +4,8 @@
     |- SetupError               the service cannot start or go on; has an exit code of sysexits
     |  |- ConfigError      78   the configuration is wrong
     |  |- StateError       65   the database is damaged or of a newer version
+    |  |- StateDiskError   74   the disk does not let the database be used
+    |  |- StateBusyError   75   another process has locked the database
     |  |- LockHeldError    75   another daemon owns this state directory
     |  `- AccessError      77   a directory cannot be read or written
     |- TaskError                one attempt at one video ended badly; has an ErrorKind
@@ -34,6 +36,8 @@ class ErrorKind(StrEnum):
     """Beyond a limit on pixels, duration, streams or bytes. Permanent."""
     NOT_FOUND = "not_found"
     """The source vanished before it could be read. Permanent."""
+    MOVED = "moved"
+    """The source is not where it was; perhaps it has another name by now. Costs no attempt: it is looked for."""
     PERMISSION = "permission"
     """The source may not be read. Permanent."""
     CHANGED = "changed"
@@ -102,6 +106,18 @@ class StateError(SetupError):
     """The database is damaged, or a newer gsvrd wrote it."""
 
     exit_code = os.EX_DATAERR
+
+
+class StateDiskError(SetupError):
+    """The disk is full, or does not read or write; the database is as it was."""
+
+    exit_code = os.EX_IOERR
+
+
+class StateBusyError(SetupError):
+    """Another process has the database locked, for longer than anything of ours would."""
+
+    exit_code = os.EX_TEMPFAIL
 
 
 class LockHeldError(SetupError):

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+REMOTE_STAGE = "upload"
+"""The stage whose result says what lies at a service; it is kept until somebody has taken that away."""
 
 
 class TaskState(StrEnum):
@@ -72,6 +78,8 @@ class Home(StrEnum):
     FAILED = "failed"
     KEPT = "kept"
     """In the inbox, on purpose: it is done with and stays."""
+    ELSEWHERE = "elsewhere"
+    """Where a manifest named it, outside the inbox: it stays there."""
     GONE = "gone"
     """Taken away or replaced by somebody else."""
 
@@ -112,11 +120,25 @@ class Task:
     """UTC epoch seconds at which it entered."""
     report: str | None
     """The reserved name of its report, relative to the reports directory."""
+    home: str = Home.INBOX
+    """Whose folder `path` is in."""
+    batch: int | None = None
+    """Which batch it came with."""
+    options: str = "{}"
+    """What was said for it over the configuration, as `config.options.to_json` writes it."""
 
     @property
     def owner(self) -> str:
         """What its report says it belongs to."""
         return report_owner(self.id, self.created_at)
+
+
+def said(options: str, name: str, default: Any = None) -> Any:
+    """The value of an option that was said for a task; `options` as in `Task.options`."""
+    if options == "{}":
+        return default
+    found = msgspec.json.decode(options).get(name)
+    return default if found is None else found[0]
 
 
 def report_owner(task: int, queued_at: float) -> str:

@@ -7,7 +7,7 @@ each finished stage through `bench.keep`, so that a later attempt gets it back i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -134,5 +134,12 @@ class Analyzer(Protocol):
 
         Raises `TaskError` with a kind and a hint when the video cannot be studied. What could not be done without
         failing goes into `Analysis.gaps`; nothing is invented.
+        """
+        ...
+
+    def discard(self, kept: Mapping[str, bytes]) -> None:
+        """A task has ended: take away what it left at a service, according to its `kept` stages (as JSON).
+
+        What is gone already is no error. Raises `TaskError` and `Snooze` when it stays.
         """
         ...

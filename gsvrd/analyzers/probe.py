@@ -6,12 +6,14 @@ are checked on the header before anything is decoded. Must not write anything.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from gsvrd.analysis import Analysis, Chapter, MediaFacts, Step
 from gsvrd.analyzers.base import Workbench
+from gsvrd.analyzers.limits import MediaLimits
 from gsvrd.analyzers.local import media
 from gsvrd.errors import ErrorKind, TaskError
 
@@ -19,15 +21,6 @@ _FIRST_FRAME_PACKETS = 500
 """A decoder that shows no frame within so many packets never will."""
 _MAX_LAST_FRAME_S = 300.0
 _SMALLER = "Export the video in a smaller size, for example 1920 x 1080."
-
-
-@dataclass(frozen=True, slots=True)
-class MediaLimits:
-    """What is refused as too large."""
-
-    max_pixels: int = media.MAX_PIXELS
-    max_duration_s: float = 12 * 3600.0
-    max_streams: int = 64
 
 
 @dataclass(slots=True)
@@ -203,3 +196,6 @@ class ProbeAnalyzer:
             steps=(Step(name="probe", how=how),),
             gaps=(gap, *facts.notes),
         )
+
+    def discard(self, kept: Mapping[str, bytes]) -> None:
+        """Nothing lies elsewhere."""

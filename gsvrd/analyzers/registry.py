@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gsvrd.analyzers.base import Analyzer
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from gsvrd.templates.model import Template
 
 
-def make_analyzer(name: str, local: LocalSettings, gemini: GeminiSettings, template: Template) -> Analyzer:
-    """The analyzer called `name`. Raises `SetupError` with a hint for a name nobody knows."""
+def make_analyzer(
+    name: str, local: LocalSettings, gemini: GeminiSettings, template: Template, parameters: Mapping[str, object]
+) -> Analyzer:
+    """The analyzer called `name`; `parameters` are the template's. Raises `SetupError` for a name nobody knows."""
     if name == "probe":
         from gsvrd.analyzers.probe import ProbeAnalyzer
 
@@ -24,7 +27,7 @@ def make_analyzer(name: str, local: LocalSettings, gemini: GeminiSettings, templ
 
         return LocalAnalyzer(local)
     if name == "gemini":
-        from gsvrd.analyzers.gemini import GeminiAnalyzer
+        from gsvrd.analyzers.gemini.analyzer import GeminiAnalyzer
 
-        return GeminiAnalyzer(gemini, template)
+        return GeminiAnalyzer(gemini, template, parameters)
     raise SetupError(f"There is no analyzer called {name!r}.", "Choose `gemini`, `local` or `probe`.")

@@ -35,6 +35,7 @@ config_option = click.option(
     show_default="config/gsvrd.yaml in the home, if there is one",
     help="Configuration file.",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; the fields are in docs/status.md.")
 
 
 def edge(function: Callable[P, T]) -> Callable[P, T]:

@@ -18,7 +18,10 @@ from typing import Any
 import click
 
 from gsvrd import __version__
-from gsvrd.cli.common import EXIT_DOWN, Group, config_option, edge, fail, home_option
+from gsvrd.cli.checkpoint import checkpoint
+from gsvrd.cli.common import EXIT_DOWN, Group, config_option, edge, fail, home_option, json_option
+from gsvrd.cli.operate import cancel, retry, why
+from gsvrd.cli.submit import submit
 from gsvrd.config.places import Places, find_places
 from gsvrd.model import TaskState
 
@@ -52,12 +55,14 @@ class Place:
 def main(context: click.Context, home: Path, config_file: Path | None) -> None:
     """See and steer the gsvrd daemon.
 
-    Exit codes: 0 done, 3 the daemon does not run, 64 usage, 65 damaged state, 66 no such task, 75 no confirmation.
+    Exit codes: 0 done, 1 some could not, 3 the daemon does not run, 64 usage, 65 damaged state, 66 no such task,
+    75 no confirmation.
     """
     context.obj = Place(find_places(home, config_file, os.environ))
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; the fields are in docs/status.md.")
+for command in (checkpoint, why, retry, cancel, submit):
+    main.add_command(command)
 
 
 @main.command()
@@ -198,8 +203,8 @@ def _within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 def _record_wish(place: Place, *, paused: bool) -> None:
     from gsvrd.clock import SystemClock
+    from gsvrd.store.opening import open_database
     from gsvrd.store.queue import TaskQueue
-    from gsvrd.store.schema import open_database
 
     place.places.state.mkdir(mode=0o750, parents=True, exist_ok=True)
     clock = SystemClock()

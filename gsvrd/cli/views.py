@@ -2,59 +2,44 @@
 
 from __future__ import annotations
 
-import sys
-from datetime import datetime
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from gsvrd.cli.terminal import COLOURS, console, moment, sentences, size_of, table
 from gsvrd.policy.spending import dollars
-
-_COLOURS = {
-    "running": "green",
-    "paused": "yellow",
-    "draining": "yellow",
-    "blocked": "red",
-    "stopped": "red",
-    "pending": "cyan",
-    "completed": "green",
-    "failed": "red",
-    "cancelled": "dim",
-}
-
-_PIPED_COLUMNS = 200
-"""Whoever reads a pipe wants rows whole; 80 columns would break names in the middle."""
-_console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_COLUMNS)
 
 
 def status(facts: dict[str, Any]) -> None:
     """`gsvrctl status`."""
-    line = Text(facts["state"], style=f"bold {_COLOURS.get(facts['state'], '')}")
+    line = Text(facts["state"], style=f"bold {COLOURS.get(facts['state'], '')}")
     if facts["since"]:
-        line.append(f" since {_moment(facts['since'])}", style="")
+        line.append(f" since {moment(facts['since'])}", style="")
     if facts["reason"]:
         line.append(f": {facts['reason']}", style="")
-    _console.print(line)
+    console.print(line)
     if not facts["pid"] and facts["pause_wish"]:
-        _console.print("it will be paused at its next start")
+        console.print("it will be paused at its next start")
     if facts["pid"]:
-        _console.print(
+        console.print(
             f"pid {facts['pid']}, gsvrd {facts['version']}, analyzer {facts['analyzer']}, "
             f"{facts['workers']['busy']} of {facts['workers']['up']} workers busy"
         )
-    _console.print(" · ".join(f"{number} {state}" for state, number in facts["counts"].items()))
+    console.print(" · ".join(f"{number} {state}" for state, number in facts["counts"].items()))
     if facts["machine"] and facts["running"]:
         machine = facts["machine"]
-        workers = _size(machine["workers_bytes"])
-        _console.print(f"machine: CPU {machine['cpu']:.0%}, memory {machine['memory']:.0%}; workers hold {workers}")
+        workers = size_of(machine["workers_bytes"])
+        console.print(f"machine: CPU {machine['cpu']:.0%}, memory {machine['memory']:.0%}; workers hold {workers}")
     intake = facts["intake"]
     if intake and intake.get("trouble"):
-        _console.print(Text(f"inbox: {intake['trouble']}", style="red"))
+        console.print(Text(f"inbox: {intake['trouble']}", style="red"))
     if facts["reload"] and facts["reload"]["problem"]:
-        _console.print(Text(f"last reload refused: {facts['reload']['problem']}", style="red"))
+        console.print(Text(f"last reload refused: {facts['reload']['problem']}", style="red"))
+    if facts["restored"]:
+        console.print(Text(_restored_line(facts["restored"]), style="yellow"))
+    if facts["snapshots"]:
+        console.print(Text(f"the last snapshot failed: {facts['snapshots']['reason']}", style="red"))
     _running(facts["running"])
     _errors(facts["last_errors"])
 
@@ -62,10 +47,10 @@ def status(facts: dict[str, Any]) -> None:
 def _running(rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
-    table = _table("task", "video", "stage", "done", "time", "worker")
+    grid = table("task", "video", "stage", "done", "time", "worker")
     for row in rows:
         name = escape(row["name"])
-        table.add_row(
+        grid.add_row(
             str(row["task"]),
             name,
             row["stage"],
@@ -73,98 +58,117 @@ def _running(rows: list[dict[str, Any]]) -> None:
             f"{row['seconds']:.0f} s",
             str(row["worker"]),
         )
-    _console.print(table)
+    console.print(grid)
 
 
 def _errors(rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
-    _console.print("\nlast errors")
-    table = _table("task", "when", "video", "what")
+    console.print("\nlast errors")
+    grid = table("task", "when", "video", "what")
     for row in rows:
-        what = escape(_sentences(row["message"], row["hint"]))
-        table.add_row(str(row["task"]), _moment(row["at"]), escape(row["name"]), what)
-    _console.print(table)
+        what = escape(sentences(row["message"], row["hint"]))
+        grid.add_row(str(row["task"]), moment(row["at"]), escape(row["name"]), what)
+    console.print(grid)
 
 
 def tasks(rows: list[dict[str, Any]]) -> None:
     """`gsvrctl list`."""
     if not rows:
-        _console.print("no tasks")
+        console.print("no tasks")
         return
-    table = _table("task", "state", "changed", "size", "video", "report or reason")
+    grid = table("task", "state", "changed", "size", "video", "report or reason")
     for row in rows:
-        state = f"[{_COLOURS[row['state']]}]{row['state']}[/]"
+        state = f"[{COLOURS[row['state']]}]{row['state']}[/]"
         last = row["report"] if row["state"] == "completed" else row["why"]
-        table.add_row(
+        grid.add_row(
             str(row["task"]),
             state,
-            _moment(row["changed_at"]),
-            _size(row["size"]),
+            moment(row["changed_at"]),
+            size_of(row["size"]),
             escape(row["name"]),
             escape(last or ""),
         )
-    _console.print(table)
+    console.print(grid)
 
 
 def task(facts: dict[str, Any]) -> None:
     """`gsvrctl show`."""
-    _console.print(Text(f"task {facts['id']}: {facts['name']}", style="bold"))
-    _console.print(f"{facts['state']}, {_size(facts['size'])}, source now in {facts['home']}")
+    console.print(Text(f"task {facts['id']}: {facts['name']}", style="bold"))
+    console.print(f"{facts['state']}, {size_of(facts['size'])}, source now in {facts['home']}")
     if facts["report"]:
-        _console.print(f"report: {escape(facts['report'])}")
+        console.print(f"report: {escape(facts['report'])}")
     if facts["sha256"]:
-        _console.print(f"sha256: {facts['sha256']}")
+        console.print(f"sha256: {facts['sha256']}")
     if facts["error"]:
-        _console.print(Text(_sentences(facts["error"]["message"], facts["error"]["hint"]), style="red"))
-    table = _table("when", "what", "attempt", "who", "why")
+        console.print(Text(sentences(facts["error"]["message"], facts["error"]["hint"]), style="red"))
+    grid = table("when", "what", "attempt", "who", "why")
     for event in facts["events"]:
-        table.add_row(
-            _moment(event["at"]), event["change"], str(event["attempt"] or ""), event["actor"], escape(event["why"])
+        grid.add_row(
+            moment(event["at"]), event["change"], str(event["attempt"] or ""), event["actor"], escape(event["why"])
         )
-    _console.print(table)
-
-
-def _sentences(message: str, hint: str) -> str:
-    ended = message if message.endswith((".", "!", "?", "。")) else f"{message}."
-    return f"{ended[:1].upper()}{ended[1:]} {hint}".strip()
+    console.print(grid)
 
 
 def spending(facts: dict[str, Any]) -> None:
     """`gsvrctl spend`."""
-    table = _table("what", "calls", "tokens", "spent", "reserved")
+    grid = table("what", "calls", "tokens", "spent", "reserved")
     for group in ("today", "month", "total", "models", "batches"):
         for line in facts[group]:
             name = line["name"] if group in ("models", "batches") else group
             amounts = (dollars(line["settled"]), dollars(line["reserved"]))
-            table.add_row(escape(name), str(line["requests"]), str(line["tokens"]), *amounts)
-    _console.print(table)
+            grid.add_row(escape(name), str(line["requests"]), str(line["tokens"]), *amounts)
+    console.print(grid)
 
 
 def templates(rows: list[dict[str, Any]]) -> None:
     """`gsvrctl templates`."""
-    table = _table("template", "version", "what it makes")
+    grid = table("template", "version", "what it makes")
     for row in rows:
-        table.add_row(escape(row["name"]), str(row["version"]), escape(row["description"]))
-    _console.print(table)
+        grid.add_row(escape(row["name"]), str(row["version"]), escape(row["description"]))
+    console.print(grid)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def checkpoint(facts: dict[str, Any]) -> None:
+    """`gsvrctl checkpoint create`."""
+    console.print(f"made {facts['name']} ({size_of(facts['size_bytes'])})")
 
 
-def _moment(at: float) -> str:
-    moment = datetime.fromtimestamp(at).astimezone()
-    is_today = moment.date() == datetime.now().astimezone().date()
-    return moment.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M")
+def checkpoints(rows: list[dict[str, Any]]) -> None:
+    """`gsvrctl checkpoint list`."""
+    if not rows:
+        console.print("no snapshots")
+        return
+    grid = table("snapshot", "made", "why", "size", "tables", "gsvrd", "configuration", "tasks")
+    for row in rows:
+        tasks = " · ".join(f"{number} {state}" for state, number in row["counts"].items() if number)
+        grid.add_row(
+            escape(row["name"]),
+            moment(row["at"]),
+            escape(row["reason"]),
+            size_of(row["size_bytes"]),
+            str(row["schema"]),
+            escape(row["program"]),
+            escape(row["configuration"]),
+            Text(row["problem"], style="red") if row["problem"] else tasks,
+        )
+    console.print(grid)
 
 
-def _size(size: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+def verified(rows: list[dict[str, Any]]) -> None:
+    """`gsvrctl checkpoint verify`."""
+    for row in rows:
+        console.print(Text(row["problem"] or f"{row['name']} is good", style="red" if row["problem"] else ""))
+    if not rows:
+        console.print("no snapshots")
+
+
+def restored(facts: dict[str, Any]) -> None:
+    """`gsvrctl checkpoint restore`."""
+    console.print(Text(_restored_line(facts)))
+
+
+def _restored_line(facts: dict[str, Any]) -> str:
+    source = f"the snapshot {facts['snapshot']}" if facts["snapshot"] else "a fresh database"
+    aside = f"; the former one lies beside it as {facts['aside']}" if facts["aside"] else ""
+    return f"the database was replaced by {source} ({facts['why']}){aside}"

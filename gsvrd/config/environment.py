@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from gsvrd import crashpoints
 from gsvrd.config.base import Section, parts, settable
 from gsvrd.config.document import Document, Keys, Place, Problem, parse, printable
 from gsvrd.config.models import Settings
 from gsvrd.config.rules import Rule
 
 PREFIX = "GSVRD_"
-RESERVED = frozenset({"GSVRD_HOME", "GSVRD_CONFIG"})
+RESERVED = frozenset({"GSVRD_HOME", "GSVRD_CONFIG", crashpoints.VARIABLE})
 """Variables of ours that are no settings."""
 ALIASES = {"GSVRD_GEMINI_BASE_URL": "GSVRD_ANALYZER__GEMINI__BASE_URL"}
 """Short names for what gateways and tests set."""

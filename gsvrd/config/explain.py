@@ -8,25 +8,24 @@ from pydantic_core import ErrorDetails
 
 from gsvrd.config.base import CONFLICT, Section, parts, settable
 from gsvrd.config.document import Document, Keys, Place, Problem, printable
-from gsvrd.config.models import Settings
 from gsvrd.config.rules import NOT_ALLOWED, Rule
 
 _LONGEST_SHOWN = 60
 
 
-def explain(error: ErrorDetails, document: Document) -> Problem:
-    """One error as a problem of `document`."""
+def explain(error: ErrorDetails, document: Document, root: type[Section]) -> Problem:
+    """One error as a problem of `document`, which should have been a `root`."""
     path = tuple(str(part) for part in error["loc"])
     context = error.get("ctx", {})
     found = f"found {_shown(error['input'])}"
     if error["type"] == "extra_forbidden":
-        return _problem(document, path, f"unknown key; {_did_you_mean(path)}")
+        return _problem(document, path, f"unknown key; {_did_you_mean(path, root)}")
     if error["type"] == NOT_ALLOWED:
         because = f" ({context['because']})" if context["because"] else ""
         return _problem(document, path, f"{found}{because}; allowed: {context['allowed']}")
     if error["type"] == CONFLICT:
         return _problem(document, path, f"{found}; {context['because']}", (*path[:-1], context["other"]))
-    return _problem(document, path, f"{found}; allowed: a map of {', '.join(parts(_section(path)))}")
+    return _problem(document, path, f"{found}; allowed: a map of {', '.join(parts(_section(path, root)))}")
 
 
 def _problem(document: Document, path: Keys, what: str, other: Keys = ()) -> Problem:
@@ -56,9 +55,9 @@ def _shown(value: object) -> str:
     return f"'{text[:_LONGEST_SHOWN]}…'" if len(text) > _LONGEST_SHOWN else f"'{text}'"
 
 
-def _section(path: Keys) -> type[Section]:
+def _section(path: Keys, root: type[Section]) -> type[Section]:
     """The section at `path`, or the nearest one above."""
-    model: type[Section] = Settings
+    model = root
     for key in path:
         part = parts(model).get(key)
         if part is None or isinstance(part, Rule):
@@ -67,11 +66,11 @@ def _section(path: Keys) -> type[Section]:
     return model
 
 
-def _did_you_mean(path: Keys) -> str:
+def _did_you_mean(path: Keys, root: type[Section]) -> str:
     """The likeliest setting that was meant: so named in another section, else nearly so named here or there."""
     key = path[-1].replace("-", "_").lower()
-    here = {name: (*path[:-1], name) for name in parts(_section(path[:-1]))}
-    everywhere = {keys[-1]: keys for keys, _ in settable(Settings)}
+    here = {name: (*path[:-1], name) for name in parts(_section(path[:-1], root))}
+    everywhere = {keys[-1]: keys for keys, _ in settable(root)}
     near = [here[name] for name in get_close_matches(key, here, n=1)]
     far = [everywhere[name] for name in get_close_matches(key, everywhere, n=1, cutoff=0.8)]
     if far and far[0][-1] == key:

@@ -38,7 +38,7 @@ def load(home: Path, file: Path | None, environ: Mapping[str, str]) -> Config:
     try:
         settings = Settings.model_validate(document.values, context={"home": str(home)})
     except ValidationError as error:
-        problems += [explain(detail, document) for detail in error.errors(include_url=False)]
+        problems += [explain(detail, document, Settings) for detail in error.errors(include_url=False)]
     if problems:
         raise ConfigError(
             _listed(problems), "Correct this and try again; `gsvrd check` looks without starting anything."

@@ -23,6 +23,7 @@ from gsvrd.config.rules import (
     dollars,
     duration,
     flag,
+    named_values,
     price,
     report_name,
     size,
@@ -53,8 +54,11 @@ _MOST_AUTO_WORKERS = 8
 
 _suffix = text("a suffix such as .mp4, in small letters", r"\.[a-z0-9_+-]{1,15}")
 _glob = text("a file name pattern such as *.part, without '/'", r"[^/]+")
-_template = text("a template's name: letters, digits, '_' and '-'", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_language = text("auto, or a language tag such as en, zh or pt-BR", r"auto|[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+_address = text("empty, or an http or https address", r"(?:https?://\S+)?")
+_below_reports = text("empty, or a relative path without '..'", r"(?:(?![/~])(?!(?:.*/)?\.\.?(?:/|$)).+)?")
+_host = text("a host's name or address in small letters, without a port", r"[a-z0-9._:-]{1,253}")
+template_name = text("a template's name: letters, digits, '_' and '-'", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+language_tag = text("auto, or a language tag such as en, zh or pt-BR", r"auto|[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 
 
 def _clashes(real: Mapping[str, str]) -> Iterable[Conflict]:
@@ -154,6 +158,9 @@ class Gemini(Section):
         default=False, description="Half the price for answers that may take minutes (google-genai only)."
     )
     cost_limit_day: Annotated[int | None, dollars()] = Field(default=None, description="The most to spend in a day.")
+    cost_limit_batch: Annotated[int | None, dollars()] = Field(
+        default=None, description="The most to spend on one batch: a folder, or loose files that came together."
+    )
     cost_limit_total: Annotated[int | None, dollars()] = Field(default=None, description="The most to spend at all.")
     prices: Annotated[tuple[str, ...], texts(price())] = Field(
         default=(
@@ -218,6 +225,35 @@ class Intake(Section):
     hard_links: Annotated[bool, flag()] = Field(
         default=False, description="Take files that have a second name elsewhere (hard links), too."
     )
+    roots: Annotated[tuple[str, ...], texts(directory())] = Field(
+        default=(), description="Directories besides the inbox whose videos manifests and `gsvrctl submit` may name."
+    )
+
+
+class Batch(Section):
+    """Videos that came together: a folder, a manifest, or loose files."""
+
+    idle_close: Annotated[Seconds, duration(1, DAY)] = Field(
+        default=5 * MINUTE, description="After so long without a loose file the next one begins a new batch."
+    )
+    parallel: Annotated[int | Literal["auto"], auto_or(whole(1, 64))] = Field(
+        default="auto", description="The most videos of one batch that are studied at a time; auto is all workers."
+    )
+    skip_existing: Annotated[bool, flag()] = Field(
+        default=False, description="Make no second report of the same content with the same template and model."
+    )
+    retry_failed: Annotated[bool, flag()] = Field(
+        default=False, description="Try failed videos of a batch once more when all others are done."
+    )
+    dry_run: Annotated[bool, flag()] = Field(
+        default=False, description="Study nothing; `gsvrctl plan` tells what would be done."
+    )
+    progress_file: Annotated[str, _below_reports] = Field(
+        default="", description="A file below the reports directory that always says how far the batch is (JSON)."
+    )
+    webhook_url: Annotated[str, _address] = Field(
+        default="", description="An address that is told of each video and of the end of its batch."
+    )
 
 
 class Queue(Section):
@@ -280,6 +316,9 @@ class Workers(Section):
     timeout: Annotated[Seconds, duration(1, 30 * DAY)] = Field(
         default=3 * HOUR, description="The deadline of one attempt; after it the worker is ended."
     )
+    stage_timeout: Annotated[Seconds, duration(1, 30 * DAY)] = Field(
+        default=2 * HOUR, description="The deadline of one stage of an attempt, as `gsvrctl status` names them."
+    )
 
     @property
     def most(self) -> int:
@@ -311,6 +350,38 @@ class Service(Section):
     )
 
 
+class Checkpoints(Section):
+    """Snapshots of the state database in state/checkpoints/, from which a damaged one is restored."""
+
+    interval: Annotated[Seconds, duration(1, 30 * DAY)] = Field(
+        default=5 * MINUTE, description="The time between two snapshots, if anything was written meanwhile."
+    )
+    every_tasks: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=10, description="After so many completed tasks there is a snapshot, too; a large database takes longer."
+    )
+    keep: Annotated[int, whole(1, 1000)] = Field(
+        default=10, description="How many snapshots are kept; those made by hand are counted apart."
+    )
+
+
+class Webhook(Section):
+    """How batches' webhook_url is told of events. An address that leads to this machine or its network is refused."""
+
+    secret_file: Annotated[str, text("a file, or empty", r".*")] = Field(
+        default="",
+        description="File with a signing secret a line, the newest first (openssl rand -base64 32); empty signs nothing.",
+    )
+    allow: Annotated[tuple[str, ...], texts(_host)] = Field(
+        default=(), description="Hosts that may be told though they are on this machine or its network."
+    )
+    timeout: Annotated[Seconds, duration(1, 5 * MINUTE)] = Field(
+        default=10.0, description="The longest one delivery may take, from the host's name to the answer."
+    )
+    give_up: Annotated[Seconds, duration(MINUTE, 30 * DAY)] = Field(
+        default=DAY, description="A message this old that is still refused or not answered is given up."
+    )
+
+
 class Logs(Section):
     """The log, written to standard error."""
 
@@ -327,12 +398,16 @@ class Settings(Section):
     """All that the file may say."""
 
     directories: Directories = Directories()
-    template: Annotated[str, _template] = Field(
+    template: Annotated[str, template_name] = Field(
         default="comprehensive_lesson", description="The template of the reports."
     )
-    language: Annotated[str, _language] = Field(
+    language: Annotated[str, language_tag] = Field(
         default="auto",
         description="The language of the reports: auto is that of the video, else a language tag (BCP 47).",
+    )
+    parameters: Annotated[dict[str, object], named_values()] = Field(
+        default={},
+        description="Values for the template's parameters, such as {audience: beginners}; its file names them.",
     )
     output_pattern: Annotated[str, report_name()] = Field(
         default="{relpath}.md", description="The names of the reports below the reports directory."
@@ -343,10 +418,13 @@ class Settings(Section):
     )
     limits: Limits = Limits()
     intake: Intake = Intake()
+    batch: Batch = Batch()
     queue: Queue = Queue()
     retry: Retry = Retry()
     workers: Workers = Workers()
     service: Service = Service()
+    checkpoint: Checkpoints = Checkpoints()
+    webhook: Webhook = Webhook()
     logs: Logs = Logs()
 
 
@@ -380,6 +458,11 @@ class Config(Settings):
     def state(self) -> Path:
         """Absolute path of the directory of database and lock."""
         return self.home / self.directories.state
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Absolute paths of the directories besides the inbox whose videos may be named."""
+        return tuple(self.home / root for root in self.intake.roots)
 
 
 def _processors() -> int:

@@ -193,6 +193,28 @@ def texts(item: Rule) -> Rule:
     return Rule(f"a list, each entry {item.allowed}", schema, read, list, many=True)
 
 
+def named_values() -> Rule:
+    """Texts, or lists of them, by name; whoever knows the names knows the types."""
+
+    def read(value: object) -> dict[str, object]:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise ValueError
+        return {_text(name): _named(name, one) for name, one in value.items()}
+
+    one = {"type": ["string", "number", "boolean", "array"]}
+    schema = {"type": ["object", "null"], "additionalProperties": one}
+    return Rule("a map of names to values", schema, read, many=True)
+
+
+def _named(name: str, value: object) -> object:
+    entries = value if isinstance(value, list | tuple) else [value]
+    if all(isinstance(entry, str | int | float) for entry in entries):
+        return value
+    raise ValueError(f"the value of {name} is neither plain nor a list of plain values")
+
+
 def directory() -> Rule:
     """A directory, relative to the home or absolute; `~` is expanded."""
 
@@ -219,6 +241,19 @@ def report_name() -> Rule:
     return Rule(f"a relative path without '..' that may use {fields}", {"type": "string", "minLength": 1}, read)
 
 
+def report_folder() -> Rule:
+    """A path below the reports directory."""
+
+    def read(value: object) -> str:
+        path = _text(value).strip()
+        if not path:
+            raise ValueError
+        _check_below(path)
+        return path
+
+    return Rule("a relative path without '..'", {"type": "string", "minLength": 1}, read)
+
+
 def _check_pattern(pattern: str) -> None:
     """Raise `ValueError` unless `pattern` names a file below the reports directory and uses known fields only."""
     unknown = [name for name in re.findall(r"{([^{}]*)}", pattern) if name not in PATTERN_FIELDS]
@@ -227,13 +262,16 @@ def _check_pattern(pattern: str) -> None:
     literal = re.sub(r"{[^{}]*}", "x", pattern)
     if "{" in literal or "}" in literal:
         raise ValueError("the braces do not match")
-    if literal.startswith(("/", "~")):
-        raise ValueError("it must be relative to the reports directory")
-    folders = literal.split("/")
-    if "." in folders or ".." in folders:
-        raise ValueError("'.' and '..' are no folders of their own")
-    if not folders[-1].strip():
+    _check_below(literal)
+    if not literal.split("/")[-1].strip():
         raise ValueError("it must end in a file name")
+
+
+def _check_below(path: str) -> None:
+    if path.startswith(("/", "~")):
+        raise ValueError("it must be relative to the reports directory")
+    if {".", ".."} & set(path.split("/")):
+        raise ValueError("'.' and '..' are no folders of their own")
 
 
 def _text(value: object) -> str:

@@ -16,7 +16,7 @@ import structlog
 
 from gsvrd.clock import Clock
 from gsvrd.errors import ErrorFacts, ErrorKind
-from gsvrd.model import Home, OutcomeKind, Task
+from gsvrd.model import Home, OutcomeKind, Task, said
 from gsvrd.policy.breaker import SuccessRates
 from gsvrd.policy.limiter import Instant
 from gsvrd.policy.retry import Answer, RetryStrategy, Verdict
@@ -24,32 +24,45 @@ from gsvrd.pool.base import Pool
 from gsvrd.pool.messages import (
     Ask,
     Assign,
+    Content,
     Died,
     Event,
     Failed,
     Finished,
+    Forget,
     Keep,
+    Known,
     Progress,
     Reserve,
     Reserved,
+    Seek,
     Settle,
     Snoozed,
 )
+from gsvrd.reports.naming import assets_name
 from gsvrd.store.queue import TaskQueue
 
 log = structlog.get_logger("gsvrd.attempts")
 
 SERVICE_TROUBLE = (ErrorKind.SERVER, ErrorKind.NETWORK)
+FELLING = (ErrorKind.CRASHED, ErrorKind.TIMEOUT, ErrorKind.MEMORY)
+"""What the video itself may have done to its worker."""
 RATES = "success_rates"
 """Under this name the service's facts hold them."""
 OUTAGE_S = 30.0
 """While a service is known to be down its failures cost no attempt; tasks come again after about so long."""
+SAME_CONTENT_S = 15.0
+"""So long a video waits whose content is being studied by another name."""
 DROPPED_ENDS_S = 5.0
 """By then the worker of a dropped attempt has ended: the pool asks it to, and after its grace ends it by force."""
 
 
 class Placing(Protocol):
     """What becomes of files when an attempt has ended; see `placing.Places`."""
+
+    def folder_of(self, task: Task) -> bytes:
+        """What the path of a source lies below; empty for the inbox."""
+        ...
 
     def choose_name(self, task: Task, wished: str) -> str:
         """The report name this task gets."""
@@ -59,12 +72,24 @@ class Placing(Protocol):
         """Put the report in place, complete the task, take the source away."""
         ...
 
+    def reused(self, task: Task, attempt: int, report: str, sha256: str) -> None:
+        """Complete the task, which needs no report of its own, and take the source away."""
+        ...
+
     def give_up(self, task: Task, attempt: int, error: ErrorFacts, sha256: str) -> None:
         """After the failure is on record: write the failure record, take the source away."""
         ...
 
     def look_again(self, task: Task, error: ErrorFacts) -> ErrorFacts:
         """The same error, or why a source that was not found is not gone at all."""
+        ...
+
+    def in_trouble(self, error: ErrorFacts) -> None:
+        """The machine is at fault: start nothing until it works again."""
+        ...
+
+    def withdraw(self, task: Task) -> None:
+        """See to it that a cancelled task has no report in place."""
         ...
 
     def replaced(self, task: Task) -> None:
@@ -88,8 +113,8 @@ class Governor(Protocol):
         """Whether a call that failed for the service's sake counts against its task."""
         ...
 
-    def ask(self, ask: Ask) -> None:
-        """A worker wants to call."""
+    def ask(self, ask: Ask, batch: int | None) -> None:
+        """A worker wants to call, for a task of this batch."""
         ...
 
     def settle(self, settle: Settle) -> None:
@@ -108,6 +133,18 @@ class Running:
     task: Task
     attempt: int
     worker: int
+    stage: str = ""
+    sha256: str = ""
+    key: str = ""
+    """What it finds out, or looks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long things may take, in seconds; 0 means for ever."""
+
+    attempt_s: float = 0.0
+    stage_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -120,15 +157,19 @@ class Attempts:
     placing: Placing
     governor: Governor
     clock: Clock
-    timeout_s: float
+    patience: Patience
     after_commit: Callable[[Callable[[], None]], None]
     """Have something called once this turn's transaction is durable."""
     chance: Callable[[], float] = random.random
     debug: Callable[..., object] = field(default_factory=lambda: log.bind().debug)
     """Bound once: the lazy logger costs 15 µs an entry, also of a level that is dropped."""
+    skip_existing: bool = False
+    """Make no second report of the same content, unless a task says otherwise."""
     rates: SuccessRates = field(default_factory=SuccessRates)
     """How often trying again has helped, by kind of error; kept over restarts."""
     running: dict[int, Running] = field(default_factory=dict)
+    _followers: dict[str, list[int]] = field(default_factory=dict)
+    """Tasks that wait until somebody has found out what their content is about."""
     _retried: dict[int, ErrorKind] = field(default_factory=dict)
     """What the last attempt of a task failed with."""
 
@@ -148,11 +189,13 @@ class Attempts:
             task=task.id,
             attempt=attempt,
             path=task.path,
+            folder=self.placing.folder_of(task),
             name=task.name,
             identity=(task.dev, task.ino, task.size, task.mtime_ns),
             queued_at=task.created_at,
             kept=self.queue.kept(task.id) if task.attempt else {},
-            timeout_s=self.timeout_s,
+            options=task.options,
+            timeout_s=said(task.options, "timeout", self.patience.attempt_s),
         )
 
     # -- hearing -----------------------------------------------------------------------------------------------------
@@ -165,12 +208,19 @@ class Attempts:
         match event:
             case Progress(stage=stage, fraction=fraction):
                 self.queue.progress(event.task, event.attempt, stage, fraction)
+                self._enter(running, stage)
+            case Seek(key=key):
+                self._seek(running, key)
+            case Content(sha256=sha256):
+                self._know(running, sha256)
             case Keep(stage=stage, result=result):
                 self.queue.keep(event.task, event.attempt, stage, result)
+            case Forget(stage=stage):
+                self.queue.forget(event.task, event.attempt, stage)
             case Reserve(name=name):
                 self._reserve(running, name)
             case Ask():
-                self.governor.ask(event)
+                self.governor.ask(event, running.task.batch)
             case Settle():
                 self.governor.settle(event)
             case _:
@@ -179,18 +229,62 @@ class Attempts:
                 self._end(running, event)
 
     def _end(self, running: Running, ending: Finished | Failed | Snoozed | Died) -> None:
+        self._call_followers(running)
         self._learn(running.task.id, succeeded=isinstance(ending, Finished))
         match ending:
-            case Finished(temporary=temporary, sha256=sha256):
-                self._finish(running, temporary, sha256)
+            case Finished():
+                self._finish(running, ending)
             case Failed(error=error, sha256=sha256):
                 self._fail(running, error, OutcomeKind.FAILED, sha256)
             case Snoozed(delay_s=delay_s, reason=reason):
                 log.info("attempt_snoozed", task=ending.task, attempt=ending.attempt, delay_s=delay_s, reason=reason)
                 self.queue.release(ending.task, ending.attempt, reason, OutcomeKind.SNOOZED, delay_s)
             case Died(error=error):
-                outcome = OutcomeKind.TIMED_OUT if error.kind is ErrorKind.TIMEOUT else OutcomeKind.DIED
-                self._fail(running, error, outcome, "")
+                late = error.kind is ErrorKind.TIMEOUT or error.kind in SERVICE_TROUBLE
+                self._fail(running, error, OutcomeKind.TIMED_OUT if late else OutcomeKind.DIED, "")
+
+    def _enter(self, running: Running, stage: str) -> None:
+        """A stage begins, and may take so long."""
+        if stage == running.stage:
+            return
+        running.stage = stage
+        if limit_s := self.patience.stage_s:
+            why = f"the stage {stage!r} took longer than {limit_s:.0f} s"
+            hint = "Raise workers.stage_timeout if a video of this length may take longer."
+            self.pool.limit(running.task.id, "stage", limit_s, ErrorFacts(ErrorKind.TIMEOUT, why, hint))
+
+    def _seek(self, running: Running, key: str) -> None:
+        """Nobody finds out twice what is known, nor two at a time what is not."""
+        task, attempt = running.task, running.attempt
+        busy = any(other.key == key for other in self.running.values() if other is not running)
+        if busy:
+            self._followers.setdefault(key, []).append(task.id)
+        found = None if busy or said(task.options, "force") else self.queue.analysis_of(key)
+        answer = Known(attempt, wait_s=SAME_CONTENT_S if busy else 0.0)
+        if found is not None:
+            analysis, report = found
+            skip = said(task.options, "skip_existing", self.skip_existing)
+            pictures = assets_name(report) if report else ""
+            answer = Known(attempt, analysis, pictures, report if skip and report else "")
+        running.key = "" if busy else key
+        self.queue.want(task.id, attempt, key)
+        self.after_commit(lambda: self.pool.answer(task.id, answer))
+
+    def _know(self, running: Running, sha256: str) -> None:
+        """The content is known before it is decoded: what has felled enough workers by another name gets no more."""
+        task, running.sha256 = running.task, sha256
+        self.queue.know(task.id, running.attempt, sha256)
+        deaths = self.queue.deaths_of(task.id, sha256)
+        if deaths < self.strategy.poison_limit:
+            return
+        self._stop(running)
+        error = ErrorFacts(
+            ErrorKind.CRASHED,
+            f"the same content has felled {deaths} workers before",
+            "Convert the video. After an update of gsvrd, `gsvrctl retry` tries it again.",
+        )
+        self._give_up(running, error, OutcomeKind.FAILED, sha256, death=False)
+        self.placing.clean(task, running.attempt, after_s=DROPPED_ENDS_S)
 
     def _learn(self, task: int, *, succeeded: bool) -> None:
         kind = self._retried.pop(task, None)
@@ -208,9 +302,14 @@ class Attempts:
         running.task = replace(running.task, report=name)
         self.after_commit(lambda: self.pool.answer(running.task.id, Reserved(running.attempt, name)))
 
-    def _finish(self, running: Running, temporary: str, sha256: str) -> None:
+    def _finish(self, running: Running, ending: Finished) -> None:
         task, attempt = running.task, running.attempt
+        temporary, sha256 = ending.temporary, ending.sha256
         self.debug("attempt_finished", task=task.id, attempt=attempt)
+        if ending.reused:
+            self.queue.reuse(task.id, attempt, ending.reused)
+            self.after_commit(lambda: self.placing.reused(task, attempt, ending.reused, sha256))
+            return
         if not temporary:
             self.queue.complete(task.id, attempt, sha256)
             return
@@ -221,11 +320,16 @@ class Attempts:
 
     def _fail(self, running: Running, error: ErrorFacts, outcome: OutcomeKind, sha256: str) -> None:
         task, attempt = running.task, running.attempt
-        if error.kind is ErrorKind.NOT_FOUND:
+        if error.kind is ErrorKind.PLACE:
+            self.placing.in_trouble(error)
+        elif error.kind is ErrorKind.NOT_FOUND:
             error = self.placing.look_again(task, error)
-        death = outcome in (OutcomeKind.DIED, OutcomeKind.TIMED_OUT)
-        deaths = task.deaths + int(death)
-        verdict = self.strategy.judge(error.kind, spent=task.spent, deaths=deaths, chance=self.chance())
+        ended_by_force = outcome in (OutcomeKind.DIED, OutcomeKind.TIMED_OUT)
+        death = ended_by_force and error.kind in FELLING
+        deaths = self.queue.deaths_of(task.id, running.sha256) + int(death)
+        most = said(task.options, "max_retries", self.strategy.max_retries)
+        strategy = replace(self.strategy, max_retries=most)
+        verdict = strategy.judge(error.kind, spent=task.spent, deaths=deaths, chance=self.chance())
         if error.kind in SERVICE_TROUBLE and not self.governor.charges:
             verdict = Verdict(Answer.GIVE_BACK, OUTAGE_S * (0.5 + self.chance()))
         elif verdict.answer is Answer.RETRY and task.spent and self._is_hopeless(error.kind):
@@ -252,9 +356,13 @@ class Attempts:
                 self.queue.moved(task.id, Home.GONE)
                 self.after_commit(lambda: self.placing.replaced(task))
             case Answer.GIVE_UP:
-                give_up = partial(self.placing.give_up, task, attempt, error, sha256)
-                self.queue.fail(task.id, attempt, outcome, error, sha256, death=death, on_done=give_up)
+                self._give_up(running, error, outcome, sha256 or running.sha256, death=death)
         self.placing.clean(task, attempt)
+
+    def _give_up(self, running: Running, error: ErrorFacts, outcome: OutcomeKind, sha256: str, *, death: bool) -> None:
+        task, attempt = running.task, running.attempt
+        give_up = partial(self.placing.give_up, task, attempt, error, sha256)
+        self.queue.fail(task.id, attempt, outcome, error, sha256, death=death, on_done=give_up)
 
     def _is_hopeless(self, kind: ErrorKind) -> bool:
         """Only for trouble of the service: what fells a worker is counted by deaths."""
@@ -264,12 +372,22 @@ class Attempts:
 
     def drop(self, task: int) -> None:
         """End an attempt whose row is not ours any more: somebody cancelled it."""
-        running = self.running.pop(task, None)
+        running = self.running.get(task)
         if running is not None:
             log.info("attempt_dropped", task=task, attempt=running.attempt)
-            self.pool.cancel(task)
-            self.governor.ended(task, running.attempt)
+            self._stop(running)
+            self.placing.withdraw(running.task)
             self.placing.clean(running.task, running.attempt, after_s=DROPPED_ENDS_S)
+
+    def _call_followers(self, running: Running) -> None:
+        for task in self._followers.pop(running.key, ()):
+            self.queue.wake(task)
+
+    def _stop(self, running: Running) -> None:
+        self._call_followers(running)
+        del self.running[running.task.id]
+        self.pool.cancel(running.task.id)
+        self.governor.ended(running.task.id, running.attempt)
 
     def drop_lost(self) -> None:
         """After another process has written: end the attempts it has taken from us."""
@@ -280,10 +398,8 @@ class Attempts:
     def give_back_all(self, why: str) -> None:
         """End all attempts and give their tasks back, the attempts not spent."""
         for running in list(self.running.values()):
-            self.pool.cancel(running.task.id)
-            self.governor.ended(running.task.id, running.attempt)
+            self._stop(running)
             self.queue.release(running.task.id, running.attempt, why)
             # Until the commit the pool has ended the workers: they would write on while it is removed.
             self.after_commit(partial(self.placing.clean, running.task, running.attempt))
-        self.running.clear()
         self.placing.give_back_unpublished(why)

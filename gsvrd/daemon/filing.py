@@ -1,4 +1,4 @@
-"""The one thread of ours: file operations that may take seconds (fsync of a large input, a move to another disk).
+"""A thread for file operations that may take seconds (fsync of a large input, a move to another disk, a snapshot).
 
 It gets closed actions, does them in order and hands the results back; it knows no queue and no state. With it the loop
 answers signals within milliseconds while a 2 GB file is being forced to a slow disk.
@@ -19,12 +19,12 @@ _Item = tuple[Callable[[], Any], Callable[[Any], None], Callable[[OSError], None
 class Filing:
     """Runs actions in one thread; their endings are called by `collect` in the caller's thread."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], name: str = "filing") -> None:
         self._wake = wake
         self._todo: SimpleQueue[_Item | None] = SimpleQueue()
         self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._open = 0
-        self._thread = threading.Thread(target=self._run, name="filing", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, act: Callable[[], T], done: Callable[[T], None], failed: Callable[[OSError], None]) -> None:

@@ -18,7 +18,7 @@ from gsvrd.daemon.doors import Doors
 from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.policy.breaker import Breaker
 from gsvrd.policy.limiter import APILimiter, Call, Decision, Go, Instant, Lane, Refusal, Refuse, Wait
-from gsvrd.policy.spending import CostLimits, Price, Usage, may_spend, price_on, worst_case
+from gsvrd.policy.spending import COST_LIMIT, CostLimits, Price, Usage, may_spend, price_on, worst_case
 from gsvrd.pool.base import Pool
 from gsvrd.pool.messages import Ask, Denied, Granted, Settle
 from gsvrd.store.ledger import QUOTA_DAY, Ledger
@@ -37,7 +37,13 @@ _KINDS = {
     Refusal.MODEL: (ErrorKind.MODEL, "Set analyzer.gemini.model to one that your key may use."),
     Refusal.PRICE: (ErrorKind.BUDGET, "Add the model's price to analyzer.gemini.prices, or take the cost limits out."),
     Refusal.COST: (ErrorKind.BUDGET, "Raise the cost limit, or wait for the next day."),
+    Refusal.BATCH_COST: (ErrorKind.BUDGET, "Raise analyzer.gemini.cost_limit_batch."),
 }
+CALL_GRACE_S = 30.0
+"""The SDK has the same limit and should be first; this much later the daemon ends what still hangs."""
+_HANGS = ErrorFacts(
+    ErrorKind.NETWORK, "a call to the service did not come back in time", "Nothing to do: it is tried again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class Terms:
     """Limits are the project's, as the service counts them; a name of the operator's choosing."""
     cost: CostLimits
     prices: tuple[Price, ...]
+    timeout_s: float = 300.0
+    """A call that is not settled so long after its leave, and a grace, is ended with its attempt."""
 
 
 @dataclass(slots=True)
@@ -65,15 +73,22 @@ class Permits:
     later: Callable[[float, Callable[[], None]], None]
     remember: Callable[[str, object], None]
     """Keep a small fact over restarts."""
+    hold: Callable[[int, str], None]
+    """Start nothing more of this batch."""
+    free: Callable[[str], None]
+    """Start the batches again whose reason begins so."""
     chance: Callable[[], float] = random.random
     _waiting: list[Ask] = field(default_factory=list)
     _calls: dict[int, Ask] = field(default_factory=dict)
     """The open permits."""
+    _batches: dict[int, int] = field(default_factory=dict)
+    """The batch of each task that has asked."""
 
     def restore(self) -> None:
         """At start: close what a dead daemon left open, and remember what it sent in the last minute."""
         self.limiter.restore(self.ledger.recent(), self._now())
         self.ledger.recover()
+        self.free(COST_LIMIT)
 
     @property
     def charges(self) -> bool:
@@ -82,8 +97,10 @@ class Permits:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def ask(self, ask: Ask) -> None:
-        """A worker wants to call; it is answered now or soon."""
+    def ask(self, ask: Ask, batch: int | None) -> None:
+        """A worker wants to call, for a task of this batch; it is answered now or soon."""
+        if batch is not None:
+            self._batches[ask.task] = batch
         self._waiting.append(ask)
         self.pump()
 
@@ -118,21 +135,30 @@ class Permits:
         if isinstance(decision, Go):
             decision = self.limiter.ask(call, self.ledger.day_use(call.project, call.model), now)
         if isinstance(decision, Go):
-            decision = may_spend(self._worst_case(ask), self.terms.cost, self.ledger.sums(None), now)
+            decision = may_spend(
+                self._worst_case(ask), self.terms.cost, self.ledger.sums(self._batches.get(ask.task)), now
+            )
         return decision
 
     def _grant(self, ask: Ask, now: Instant) -> None:
         call = self._call(ask)
-        permit = self.ledger.reserve(call, self._worst_case(ask) or 0)
+        permit = self.ledger.reserve(call, self._worst_case(ask) or 0, self._batches.get(ask.task))
         self.ledger.sent(permit)
         self.limiter.start(permit, call, now)
         self.breaker.start(ask.task)
         self._calls[permit] = ask
+        if call.lane is Lane.GENERATE:  # an upload may take hours on a thin line, and each of its pieces has a limit
+            self.pool.limit(ask.task, _limit_of(permit), self.terms.timeout_s + CALL_GRACE_S, _HANGS)
         self._reply(ask, Granted(ask.attempt, permit))
 
     def _refuse(self, ask: Ask, refusal: Refusal, reason: str) -> None:
         kind, hint = _KINDS[refusal]
-        self._shut(kind, reason)
+        batch = self._batches.get(ask.task)
+        if refusal is Refusal.BATCH_COST and batch is not None:
+            log.warning("batch_held", batch=batch, reason=reason)
+            self.hold(batch, reason)
+        else:
+            self._shut(kind, reason)
         self._reply(ask, Denied(ask.attempt, ErrorFacts(kind, reason, hint)))
 
     def _reply(self, ask: Ask, reply: Granted | Denied) -> None:
@@ -146,6 +172,7 @@ class Permits:
         ask = self._calls.pop(settle.permit, None)
         if ask is None or (ask.task, ask.attempt) != (settle.task, settle.attempt):
             return
+        self.pool.limit(ask.task, _limit_of(settle.permit), None)
         self._book(ask, settle)
         self._learn(settle)
         self.pump()
@@ -183,6 +210,7 @@ class Permits:
     def ended(self, task: int, attempt: int) -> None:
         """An attempt is over, however: what it held or waited for is free."""
         self._waiting = [ask for ask in self._waiting if (ask.task, ask.attempt) != (task, attempt)]
+        self._batches.pop(task, None)
         held = [permit for permit, ask in self._calls.items() if (ask.task, ask.attempt) == (task, attempt)]
         for permit in held:
             del self._calls[permit]
@@ -201,6 +229,7 @@ class Permits:
 
     def reopen(self) -> None:
         """Try again: the time is over, or somebody has mended the configuration."""
+        self.free(COST_LIMIT)
         for kind, _ in _KINDS.values():
             self.doors.open(f"service-{kind.value}")
 
@@ -220,3 +249,7 @@ class Permits:
 
     def _now(self) -> Instant:
         return Instant(self.clock.monotonic(), self.clock.wall())
+
+
+def _limit_of(permit: int) -> str:
+    return f"call {permit}"

@@ -22,14 +22,17 @@ import structlog
 from gsvrd import __version__
 from gsvrd.clock import Clock
 from gsvrd.config.models import Config
+from gsvrd.crashpoints import reach
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
+from gsvrd.daemon.seeking import SEEK_S, Seeking
+from gsvrd.daemon.trouble import PLACE_ERRNOS, Trouble
 from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.intake.identity import Identity
 from gsvrd.intake.moving import Source, delete, move_out, move_special
 from gsvrd.model import Home, OutcomeKind, Task, TaskState
 from gsvrd.reports.naming import assets_name, numbered
-from gsvrd.reports.write import is_ours, publish, sweep, temporary_directory, unpublish, write_failure
+from gsvrd.reports.write import is_ours, publish, remove_failure, sweep, temporary_directory, unpublish, write_failure
 from gsvrd.store.queue import TaskQueue
 
 log = structlog.get_logger("gsvrd.placing")
@@ -38,6 +41,9 @@ TRY_AGAIN_S = 5.0
 TRY_AGAIN_MOST_S = 300.0
 """The pause between two tries to move a source grows up to this."""
 _NO_LINKS = "Folders below the reports directory must be real ones; remove the link or file and drop the video again."
+_AT_HOME = (Home.INBOX, Home.KEPT)
+_STAYS = (Home.FAILED, Home.ELSEWHERE)
+"""Where a source that failed stays."""
 _NOT_OPENED = (ErrorKind.NOT_REGULAR, ErrorKind.PERMISSION)
 
 
@@ -49,16 +55,28 @@ class Places:
     queue: TaskQueue
     filing: Filing
     doors: Doors
+    trouble: Trouble
     clock: Clock
     after_commit: Callable[[Callable[[], None]], None]
     later: Callable[[float, Callable[[], None]], None]
     """Have something called after so many seconds."""
+    seeking: Seeking
     taken_away: Callable[[bytes, Identity], None]
     """Told when a source has left the inbox: it may come back."""
+    on_completed: Callable[[], None] = lambda: None
+    """Told when a task is completed, and that is on record."""
     _root: tuple[int, int] | None = None
     """Device and inode of the inbox, as it was found last and not lost."""
     _unpublished: dict[int, int] = field(default_factory=dict)
     """Attempts by task that are finished, and whose report waits for the reports directory to be writable."""
+
+    def in_trouble(self, error: ErrorFacts) -> None:
+        """An attempt failed for the machine's sake."""
+        self.trouble.met(error.message)
+
+    def folder_of(self, task: Task) -> bytes:
+        """What the path of a source lies below; empty for the inbox."""
+        return b"" if task.home in _AT_HOME else self._root_of(Home(task.home), task.path)
 
     # -- reports -----------------------------------------------------------------------------------------------------
 
@@ -85,12 +103,21 @@ class Places:
         )
 
     def _published(self, task: Task, attempt: int, name: str, sha256: str) -> None:
+        reach("publish.done")
         self.doors.open("reports")
-        on_lost, on_done = partial(self._withdraw, task, name), partial(self._done_with, task, attempt, name)
+        on_lost, on_done = partial(self.withdraw, task), partial(self._done_with, task, attempt, name)
         self.queue.complete(task.id, attempt, sha256, why=name, on_lost=on_lost, on_done=on_done)
+
+    def reused(self, task: Task, attempt: int, report: str, sha256: str) -> None:
+        """Complete a task whose content has a report already; then take the source away."""
+        why = f"the same content has the report {report}"
+        self.queue.complete(task.id, attempt, sha256, why=why, on_done=partial(self._done_with, task, attempt, report))
 
     def _done_with(self, task: Task, attempt: int, name: str) -> None:
         log.info("task_completed", task=task.id, attempt=attempt, name=task.name, report=name)
+        self.on_completed()
+        if task.home == Home.FAILED:  # an operator had it tried again
+            self.filing.submit(partial(self._withdraw_failure, task), _nothing, self._shrug)
         self.take_away(task)
         self.clean(task, attempt, whole=True)
 
@@ -122,47 +149,62 @@ class Places:
             self.queue.release(task, attempt, why)
         self._unpublished.clear()
 
-    def _withdraw(self, task: Task, name: str) -> None:
-        """The task was cancelled while its report was put in place."""
-        self.filing.submit(lambda: unpublish(self.config.reports, name, task.owner), _nothing, self._shrug)
+    def withdraw(self, task: Task) -> None:
+        """The task was cancelled, perhaps while its report was put in place."""
+        if name := task.report:
+            unpublish_it = partial(unpublish, self.config.reports, name, task.owner)
+            self.filing.submit(unpublish_it, lambda _: self.queue.withdrawn(task.id), self._shrug)
+
+    def _withdraw_failure(self, task: Task) -> None:
+        folder = Path(os.fsdecode(os.path.dirname(task.path)))
+        remove_failure(folder, task.name.rpartition("/")[2], str(task.id))
 
     # -- sources -----------------------------------------------------------------------------------------------------
 
     def take_away(self, task: Task, again_s: float = TRY_AGAIN_S) -> None:
         """After success: archive, keep or delete the source, as configured."""
         fate = self.config.after_success
+        path, home = self.queue.place_of(task.id)
         if fate == "keep":
-            self.queue.moved(task.id, Home.KEPT)
+            if home is Home.INBOX:
+                self.queue.moved(task.id, Home.KEPT)
             return
-        source = self._source(task)
-        move = partial(delete, source) if fate == "delete" else partial(move_out, source, _bytes(self.config.archive))
-        home = Home.GONE if fate == "delete" else Home.ARCHIVE
-        again = partial(self.take_away, task)
+        if home is Home.ELSEWHERE:
+            return
+        source, again = self._source(task, path, home), partial(self.take_away, task)
+
+        def done(moved: bytes | bool | None) -> None:
+            if moved or self.seeking.is_gone(task.id):
+                self._moved(task, path, Home.ARCHIVE if isinstance(moved, bytes) else Home.GONE, moved)
+            else:
+                self.later(SEEK_S, lambda: self._move_again(task, again, again_s))
+
+        move = partial(move_out, source, _bytes(self.config.archive))
         self.filing.submit(
-            move,
-            lambda moved: self._moved(task, home if moved else Home.GONE),
-            partial(self._not_moved, task, again, again_s),
+            partial(delete, source) if fate == "delete" else move, done, partial(self._not_moved, task, again, again_s)
         )
 
     def give_up(self, task: Task, attempt: int, error: ErrorFacts, sha256: str, again_s: float = TRY_AGAIN_S) -> None:
         """Write the failure record and move the source beside it."""
-        source, failed = self._source(task), _bytes(self.config.failed)
+        path, home = self.queue.place_of(task.id)
+        source, failed = self._source(task, path, home), _bytes(self.config.failed)
         move = move_special if error.kind in _NOT_OPENED else move_out
         record = self._record(task, attempt, error, sha256)
 
-        def act() -> bool:
+        def act() -> bytes | None:
             # The same sub-folder as in the inbox; its name may hold bytes that are no text.
-            folder = os.path.join(failed, os.path.dirname(os.path.relpath(task.path, source.inbox)))
+            folder = os.path.join(failed, os.path.dirname(os.path.relpath(path, source.inbox)))
             os.makedirs(folder, exist_ok=True)
             write_failure(Path(os.fsdecode(folder)), task.name.rpartition("/")[2], record)
-            return move(source, failed)
+            reach("failure.placed")
+            return path if home in _STAYS else move(source, failed)
 
         stays = Home.KEPT if error.kind in _NOT_OPENED else Home.GONE
         again = partial(self.give_up, task, attempt, error, sha256)
         log.error("task_failed", task=task.id, attempt=attempt, name=task.name, kind=error.kind.value)
         self.filing.submit(
             act,
-            lambda moved: self._moved(task, Home.FAILED if moved else stays),
+            lambda moved: self._moved(task, path, home if home in _STAYS else Home.FAILED if moved else stays, moved),
             partial(self._not_moved, task, again, again_s),
         )
         self.clean(task, attempt, whole=True)
@@ -183,18 +225,24 @@ class Places:
             "detail": error.detail or None,
         }
 
-    def _moved(self, task: Task, home: Home) -> None:
-        self.queue.moved(task.id, home)
-        if home is not Home.KEPT:
-            self.taken_away(task.path, _identity(task))
+    def _moved(self, task: Task, path: bytes, home: Home, moved: object) -> None:
+        self.queue.moved(task.id, home, moved if isinstance(moved, bytes) else None)
+        if home is not Home.KEPT and task.home in _AT_HOME:
+            for known in {task.path, path}:  # it may have got another name since the task was claimed
+                self.taken_away(known, _identity(task))
 
     def look_again(self, task: Task, error: ErrorFacts) -> ErrorFacts:
         """A source that was not found may have another name by now, or the inbox's file system may be away."""
-        if self.queue.path_of(task.id) != task.path:
-            return ErrorFacts(ErrorKind.PLACE, "the file got another name", "Nothing to do.")
+        if task.home not in _AT_HOME:
+            return error
+        if self.queue.place_of(task.id)[0] != task.path:
+            self.seeking.found(task.id)
+            return ErrorFacts(ErrorKind.MOVED, "the file got another name", "Nothing to do.")
         if self._is_inbox_lost():
             message = "the inbox is another folder than before, and empty"
             return ErrorFacts(ErrorKind.PLACE, message, "Is its file system mounted? Nothing is lost meanwhile.")
+        if not self.seeking.is_gone(task.id):
+            return ErrorFacts(ErrorKind.MOVED, "the file is not where it was: it is looked for", "Nothing to do.")
         return error
 
     def _is_inbox_lost(self) -> bool:
@@ -218,15 +266,23 @@ class Places:
     def _not_moved(self, task: Task, again: Callable[[float], None], again_s: float, error: OSError) -> None:
         # Until then its row keeps it from being queued again.
         log.error("source_not_moved", task=task.id, name=task.name, error=str(error), again_in_s=again_s)
+        if error.errno in PLACE_ERRNOS:
+            self.trouble.met(f"done videos cannot be moved: {error.strerror}")
+            again_s = TRY_AGAIN_S / 2  # no longer pause than this: the place is at fault, not the file
         self.later(again_s, lambda: self._move_again(task, again, again_s))
 
     def _move_again(self, task: Task, again: Callable[[float], None], again_s: float) -> None:
         if not self.queue.is_live(task.id):  # else an operator wants it done once more
             again(min(2 * again_s, TRY_AGAIN_MOST_S))
 
-    def _source(self, task: Task) -> Source:
-        # By now it may have another name.
-        return Source(self.queue.path_of(task.id), _bytes(self.config.inbox), _identity(task))
+    def _source(self, task: Task, path: bytes, home: Home) -> Source:
+        return Source(path, self._root_of(home, path), _identity(task))
+
+    def _root_of(self, home: Home, path: bytes) -> bytes:
+        if home is Home.ELSEWHERE:
+            return os.path.dirname(path)
+        roots = {Home.FAILED: self.config.failed, Home.ARCHIVE: self.config.archive}
+        return _bytes(roots.get(home, self.config.inbox))
 
     # -- cleaning and recovery ---------------------------------------------------------------------------------------
 
@@ -242,6 +298,7 @@ class Places:
 
     def recover(self) -> None:
         """At start: finish what a dead daemon had begun. The queue's journal is committed by the caller."""
+        reach("recover.begun")
         self._is_inbox_lost()  # remembers which folder it is
         for task in self.queue.running():
             if task.report and is_ours(self.config.reports / task.report, task.owner):
@@ -250,11 +307,15 @@ class Places:
         self.queue.commit()
         # Before the filing thread has anything to do: it works with files of the same names.
         self._sweep()
+        reach("recover.swept")
+        for task in self.queue.withdrawals():
+            self.withdraw(task)
         for stranded in self.queue.stranded():
             if stranded.state is TaskState.COMPLETED:
                 self.take_away(stranded.task)
             elif stranded.error is not None:
                 self.give_up(stranded.task, stranded.task.attempt, stranded.error, stranded.sha256)
+        reach("recover.resumed")
 
     def _sweep(self) -> None:
         """Remove what the attempts of a dead daemon left; what does not go is no reason not to start."""
@@ -272,6 +333,7 @@ class Places:
 
 
 def _remove(paths: list[Path]) -> None:
+    reach("clean.begun")
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)

@@ -9,18 +9,25 @@ from pathlib import Path
 import msgspec
 
 from gsvrd.analyzers.gemini.settings import GOOGLE, GeminiSettings
+from gsvrd.analyzers.limits import MediaLimits
 from gsvrd.analyzers.local.settings import LocalSettings
-from gsvrd.analyzers.probe import MediaLimits
 from gsvrd.config.load import fingerprint
 from gsvrd.config.models import Config
 from gsvrd.config.places import NAMES
+from gsvrd.daemon.attempts import Patience
+from gsvrd.daemon.delivering import CourierSettings
 from gsvrd.daemon.permits import Terms
+from gsvrd.daemon.snapshots import Often
+from gsvrd.errors import ConfigError
 from gsvrd.intake.intake import IntakeSettings
 from gsvrd.model import Priorities
+from gsvrd.policy.addresses import plain_host
 from gsvrd.policy.limiter import APILimits
 from gsvrd.policy.spending import MILLION, CostLimits, Price, Rates
-from gsvrd.pool.execute import WorkSettings
+from gsvrd.pool.settings import WorkSettings
 from gsvrd.pool.worker import WorkerLimits
+from gsvrd.templates.load import load_templates
+from gsvrd.templates.model import Template
 
 _CREDENTIAL = "gemini-api-key"
 
@@ -29,8 +36,12 @@ _CREDENTIAL = "gemini-api-key"
 class Begun:
     """What a worker must know of the daemon's start to tell orphans at the service from files that are wanted."""
 
+    installation: str
+    """Tells our files from those of other daemons with the same key: eight hex digits, made at the first start."""
     started_at: float
     kept_files: tuple[str, ...]
+    kept_contents: tuple[str, ...]
+    """SHA-256 of what was being worked on: a file of it may lie there though nobody came to say so."""
 
 
 def analyzer_of(config: Config) -> str:
@@ -74,6 +85,11 @@ def priorities(config: Config) -> Priorities:
     )
 
 
+def often(config: Config) -> Often:
+    """When the state database is copied."""
+    return Often(config.checkpoint.interval, config.checkpoint.every_tasks, config.checkpoint.keep)
+
+
 def intake_settings(config: Config) -> IntakeSettings:
     """For the intake."""
     intake = config.intake
@@ -93,9 +109,28 @@ def worker_limits(config: Config) -> WorkerLimits:
     return WorkerLimits(config.workers.memory_limit, config.workers.cpu_time_limit)
 
 
+def patience(config: Config) -> Patience:
+    """For the attempts."""
+    return Patience(config.workers.timeout, config.workers.stage_timeout)
+
+
 def templates_folder(config: Config) -> Path:
     """Where the operator's own templates lie."""
     return config.home / "config" / "templates"
+
+
+def template_names(config: Config) -> frozenset[str]:
+    """What may be asked for."""
+    return frozenset(load_templates(templates_folder(config)))
+
+
+def template_of(config: Config) -> Template:
+    """The template that is chosen. Raises `ConfigError` if it or any other in the operator's folder is wrong."""
+    templates = load_templates(templates_folder(config))
+    if config.template not in templates:
+        known = ", ".join(templates)
+        raise ConfigError(f"there is no template {config.template!r}", f"There are: {known}.")
+    return templates[config.template]
 
 
 def api_limits(config: Config) -> APILimits:
@@ -113,8 +148,8 @@ def api_limits(config: Config) -> APILimits:
 def terms(config: Config) -> Terms:
     """For the permits."""
     gemini = config.analyzer.gemini
-    cost = CostLimits(per_day=gemini.cost_limit_day, total=gemini.cost_limit_total)
-    return Terms(gemini.project, cost, tuple(map(_price, gemini.prices)))
+    cost = CostLimits(gemini.cost_limit_day, gemini.cost_limit_batch, gemini.cost_limit_total)
+    return Terms(gemini.project, cost, tuple(map(_price, gemini.prices)), gemini.timeout)
 
 
 def _price(line: str) -> Price:
@@ -146,14 +181,23 @@ def _gemini_settings(config: Config, begun: Begun) -> GeminiSettings:
         media_resolution="" if gemini.media_resolution == "auto" else gemini.media_resolution,
         thinking="" if gemini.thinking == "auto" else gemini.thinking,
         flex=gemini.flex,
+        installation=begun.installation,
         started_at=begun.started_at,
         kept_files=begun.kept_files,
+        kept_contents=begun.kept_contents,
     )
 
 
+def courier_settings(config: Config) -> CourierSettings:
+    """For the courier."""
+    webhook = config.webhook
+    secrets = str(config.home / os.path.expanduser(webhook.secret_file)) if webhook.secret_file else ""
+    return CourierSettings(secrets, tuple(map(plain_host, webhook.allow)), webhook.timeout)
+
+
 def work_settings(config: Config, begun: Begun) -> bytes:
-    """For the workers, as they travel."""
-    local, limits = config.analyzer.local, config.limits
+    """For the workers, as they travel. Raises `ConfigError` like `template_of`."""
+    local, limits, templates = config.analyzer.local, config.limits, load_templates(templates_folder(config))
     return msgspec.json.encode(
         WorkSettings(
             inbox=str(config.inbox),
@@ -165,9 +209,10 @@ def work_settings(config: Config, begun: Begun) -> bytes:
             limits=MediaLimits(limits.max_pixels, limits.max_duration, limits.max_streams),
             max_file_bytes=limits.max_file_size,
             threads=config.workers.threads_each,
-            template=config.template,
-            templates=str(templates_folder(config)),
+            templates={name: template.to_json() for name, template in templates.items()},
+            template=template_of(config).name,
             language=config.language,
+            parameters=config.parameters,
             output_pattern=config.output_pattern,
             log_level=config.logs.level,
             log_format=config.logs.format,

@@ -20,17 +20,22 @@ from functools import partial
 import structlog
 
 from gsvrd.clock import Clock
+from gsvrd.crashpoints import reach
 from gsvrd.daemon.attempts import Attempts
+from gsvrd.daemon.chores import Chores
+from gsvrd.daemon.courier import Courier
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.grouping import STATEMENTS, Grouping
 from gsvrd.daemon.placing import Places
+from gsvrd.daemon.reception import Received, Reception, receive
 from gsvrd.daemon.runstate import RunState
 from gsvrd.daemon.sampler import Sampler
 from gsvrd.daemon.service import Notifier
 from gsvrd.daemon.signals import Doorbell, Signals, Wake
+from gsvrd.daemon.snapshots import Snapshots
 from gsvrd.errors import ErrorFacts
-from gsvrd.intake.identity import Candidate, durable
+from gsvrd.intake.identity import Candidate
 from gsvrd.intake.intake import Intake, Refusal
 from gsvrd.model import NewTask, Task
 from gsvrd.pool.base import Pool
@@ -40,6 +45,8 @@ log = structlog.get_logger("gsvrd.supervisor")
 
 STORE_RETRY_S = 1.0
 SAMPLE_S = 10.0
+CLOCK_JUMP_S = 1.0
+"""Smaller steps of the wall clock do not matter."""
 
 
 @dataclass(slots=True)
@@ -94,8 +101,12 @@ class Supervisor:
     pool: Pool
     intake: Intake
     attempts: Attempts
+    chores: Chores
+    courier: Courier
     places: Places
+    snapshots: Snapshots
     filing: Filing
+    reception: Reception
     doors: Doors
     timers: Timers
     after_commit: AfterCommit
@@ -111,6 +122,8 @@ class Supervisor:
     drain_s: float
     workers: int
     _grouping: Grouping = field(init=False)
+    _ahead_s: float = field(init=False)
+    """Wall time less monotonic time, as it was last."""
     _poller: select.poll = field(default_factory=select.poll)
     _drain_ends: float | None = None
     _stop_now: bool = False
@@ -119,6 +132,7 @@ class Supervisor:
     def __post_init__(self) -> None:
         """A part that is nobody else's business."""
         self._grouping = Grouping(self.clock)
+        self._ahead_s = self.clock.wall() - self.clock.monotonic()
 
     def run(self) -> None:
         """Go round until a signal ends it and the work is drained."""
@@ -128,12 +142,15 @@ class Supervisor:
         self._finish()
 
     def _start(self) -> None:
-        for source in (self.pool, self.wake, self.doorbell):
+        for source in (self.pool, self.courier, self.wake, self.doorbell):
             self._poller.register(source.fileno(), select.POLLIN)
         self.places.recover()
         self.state.restore()
+        self.reception.batches.restore()
+        self.reception.restore()
         self.intake.start()
         self.pool.resize(self.workers)
+        self.snapshots.start()
         self._watch_the_watchdog()
         self._sample()
         self._commit()
@@ -142,10 +159,13 @@ class Supervisor:
 
     def _turn(self) -> None:
         self._wait()
+        self._mind_the_clock()
         self._take_signals()
         self._take_files()
         self.timers.run_due()
         others_wrote = self._work()
+        if others_wrote:
+            self.courier.outbox.look_again()
         self.state.tell(self.pool.workers(), self.intake.describe())
         if self._commit() and others_wrote:
             self.attempts.drop_lost()
@@ -159,6 +179,18 @@ class Supervisor:
         if self.doorbell.fileno() in ready:
             self.doorbell.clear()
 
+    def _mind_the_clock(self) -> None:
+        """Times to wait for are wall times, so that they hold over restarts; a clock that is set back must not stretch them.
+
+        One that is set forward only lets tasks come early, and they are asked again then whether they may.
+        """
+        ahead_s = self.clock.wall() - self.clock.monotonic()
+        if self._ahead_s - ahead_s > CLOCK_JUMP_S:
+            log.warning("clock_went_back", by_s=round(self._ahead_s - ahead_s))
+            self.queue.clock_went_back(self._ahead_s - ahead_s)
+            self.courier.outbox.clock_went_back(self._ahead_s - ahead_s)
+        self._ahead_s = ahead_s
+
     def _poll(self, timeout_ms: float | None) -> set[int]:
         return {fd for fd, _ in self._poller.poll(timeout_ms)}
 
@@ -170,6 +202,7 @@ class Supervisor:
         due = self.queue.next_due()
         moments = [
             self.pool.next_deadline(),
+            self.courier.next_deadline(),
             self.intake.next_deadline() if not self._is_draining else None,
             self.timers.next(),
             self._drain_ends,
@@ -227,23 +260,30 @@ class Supervisor:
         if self._is_draining:
             return
         found = self.intake.turn()
-        if found.candidates:
-            candidates = found.candidates
+        if self.intake.trouble:
+            self.doors.close("inbox-gone", self.intake.trouble, self.clock.wall())
+        else:
+            self.doors.open("inbox-gone")
+        lists = [one for one in found.candidates if self.reception.is_manifest(one)]
+        for manifest in lists:
+            self.reception.take_manifest(manifest)
+        if candidates := tuple(one for one in found.candidates if one not in lists):
             self.filing.submit(
-                lambda: durable(candidates, self.inbox),
+                partial(receive, candidates, self.inbox, self.reception.templates),
                 partial(self._accept, candidates),
                 partial(self._not_durable, candidates),
             )
         for refusal in found.refusals:
             self._refuse(refusal)
 
-    def _accept(self, found: tuple[Candidate, ...], kept: list[Candidate]) -> None:
+    def _accept(self, found: tuple[Candidate, ...], received: list[Received]) -> None:
+        reach("accept.durable")
         self.doors.open("inbox")
+        kept = [one.candidate for one in received]
         for candidate in set(found).difference(kept):  # away at that moment: it may be back, and the same
             self.intake.forget(candidate.path, candidate.identity)
-        for candidate in kept:
-            log.debug("video_accepted", name=candidate.name)
-            self.queue.add(_new_task(candidate))
+        for one in received:
+            self.reception.accept(one)
 
     def _not_durable(self, candidates: tuple[Candidate, ...], error: OSError) -> None:
         self.doors.close("inbox", f"the inbox cannot be synced: {error.strerror or error}", self.clock.wall())
@@ -276,9 +316,11 @@ class Supervisor:
         others_wrote = self.queue.look()
         while True:
             self.filing.collect()
+            self.snapshots.collect()
+            self.courier.hear()
             events = self.pool.events()
             for event in events:
-                self.attempts.hear(event)
+                (self.chores if event.task < 0 else self.attempts).hear(event)
             self._dispatch()
             if events:
                 self._grouping.heard()
@@ -306,6 +348,7 @@ class Supervisor:
     def _dispatch(self) -> None:
         if self._may_start:
             self.queue.promote()
+            self.chores.dispatch()
             self.attempts.dispatch(self.workers)
 
     # -- the transaction ---------------------------------------------------------------------------------------------
@@ -325,6 +368,7 @@ class Supervisor:
         if began is not None:
             self._grouping.committed(self.clock.monotonic() - began)
         self.doors.open("state")
+        self.courier.send()  # before others note more: it reads what is committed
         self.after_commit.run()
         return True
 
@@ -337,9 +381,12 @@ class Supervisor:
         self.attempts.give_back_all("the daemon was stopped")
         self.pool.close()
         self.filing.collect()
+        self.courier.hear()
+        self.courier.close()
         self._commit()
         self.filing.close()
         self.filing.collect()
+        self.snapshots.close()
         self.state.stop()
         self._commit()
         log.info("stopped")

@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gsvrd.errors import ErrorKind, TaskError
 
@@ -32,7 +32,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Identity:
     """One state of one file: a change of its bytes gives another identity, a rename does not."""
 
-    dev: int
+    dev: int = field(compare=False)
+    """Where it lies now; the same disk may have another number after a reboot."""
     ino: int
     size: int
     mtime_ns: int

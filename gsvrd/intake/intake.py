@@ -109,6 +109,8 @@ class Intake:
         self._scan: _Scan | None = None
         self._folders: set[bytes] = set()  # new ones, to be looked into
         self._next_scan: float | None = None
+        self._searched = 0
+        self._rested = 0.0
         self._last_scan: dict[str, Any] | None = None
         self._candidates: list[Candidate] = []
         self._refusals: list[Refusal] = []
@@ -129,6 +131,19 @@ class Intake:
     def rescan(self) -> None:
         """Ask for a scan of everything, now or right after the one under way."""
         self._next_scan = self._clock.monotonic()
+
+    def search(self) -> int:
+        """Ask for a scan that meets what has another name by now, as soon as the last one's cost allows.
+
+        Returns its number: it is over when `searched` has come so far.
+        """
+        soon = max(self._clock.monotonic(), self._rested)
+        self._next_scan = soon if self._next_scan is None else min(self._next_scan, soon)
+        return self._round + 1
+
+    def searched(self) -> int:
+        """The number of the last full scan that has come to its end."""
+        return self._searched
 
     def forget(self, path: bytes, identity: Identity) -> None:
         """The file at `path` (absolute) has left the inbox, or was not accepted: it may be handed out again."""
@@ -194,7 +209,7 @@ class Intake:
     # What is new
 
     def _may_interest(self, name: bytes) -> bool:
-        return self._rules.is_video(name) or self._rules.is_refused_as_link(name)
+        return self._rules.is_wanted(name) or self._rules.is_refused_as_link(name)
 
     def _take_news(self, folders: Folders) -> None:
         now = self._clock.monotonic()
@@ -267,7 +282,9 @@ class Intake:
             return
         if scan.walked.is_whole and scan.walked.videos:  # suddenly empty looks like a lost mount: forget nothing
             self._known = {key: seen for key, seen in self._known.items() if seen >= self._round}
+        self._searched = self._round
         now = self._clock.monotonic()
+        self._rested = now + scan.work_s / SCAN_SHARE
         self._last_scan = {
             "at": self._clock.wall(),
             "seconds": round(now - scan.began, 3),
@@ -276,7 +293,7 @@ class Intake:
             "ignored": scan.walked.ignored,
             "problems": list(scan.walked.problems),
         }
-        self._plan(now + max(self._pace(), scan.work_s / SCAN_SHARE))
+        self._plan(max(now + self._pace(), self._rested))
 
     def _pace(self) -> float:
         if self._waiting.is_crowded:
@@ -365,6 +382,8 @@ class Intake:
         state = hash((sight.relative, found.st_dev, found.st_ino)) if fixed else _key(sight.relative, found)
         key = _refusal_key(state, facts)
         self._waiting.leave(sight.relative)
+        if self._rules.is_manifest(sight.name):  # an empty list, or somebody's notes: no video that could not be done
+            return
         if not self._is_known(key):
             self._known[key] = self._round
             path = self._inbox + b"/" + sight.relative

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gsvrd.crashpoints import reach
 from gsvrd.errors import ErrorKind, TaskError
 from gsvrd.intake.identity import FILE_FLAGS, Identity, open_checked
 
@@ -48,24 +49,23 @@ def sidecars(path: bytes) -> list[bytes]:
     return sorted(found, key=lambda found_path: (len(found_path), found_path))
 
 
-def move_out(source: Source, target: bytes) -> bool:
+def move_out(source: Source, target: bytes) -> bytes | None:
     """Move the source and its sidecars to the same place below `target`; a name that is taken gets a number.
 
-    Returns False when the file is gone or another one now: then nothing is moved. True also when an earlier try has
-    moved it, of which nobody knows after a crash. Raises OSError when the target cannot take it.
+    Returns where it lies then; None when the file is gone or another one now: then nothing is moved. What an earlier
+    try has moved, of which nobody knows after a crash, is found again. Raises OSError when the target cannot take it.
     """
     fd = _open(source)
     if fd is None:
-        return _has_arrived(source, target)
+        return _arrived(source, target)
     try:
         # The source goes last: as long as it is here, a try that comes after a crash knows of all the others.
         for path in sidecars(source.path):
             with contextlib.suppress(OSError):
                 _move_sidecar(Source(path, source.inbox, Identity.of(os.lstat(path))), target)
-        _move_open(fd, source, target)
+        return _move_open(fd, source, target)
     finally:
         os.close(fd)
-    return True
 
 
 def delete(source: Source) -> bool:
@@ -80,8 +80,11 @@ def delete(source: Source) -> bool:
     return True
 
 
-def move_special(source: Source, target: bytes) -> bool:
-    """Move something that is no regular file (a link, a pipe) by rename; folders and vanished things stay."""
+def move_special(source: Source, target: bytes) -> bytes | None:
+    """Move something that is no regular file (a link, a pipe) by rename; folders and vanished things stay.
+
+    Returns where it lies then.
+    """
     with contextlib.suppress(FileNotFoundError):
         found = os.lstat(source.path)
         now = Identity.of(found)
@@ -89,16 +92,20 @@ def move_special(source: Source, target: bytes) -> bool:
             for destination in _free_names(_below(source, target)):
                 if not os.path.lexists(destination):
                     os.rename(source.path, destination)
-                    return True
-    return False
+                    _sync(os.path.dirname(source.path))
+                    return destination
+    return None
 
 
-def _has_arrived(source: Source, target: bytes) -> bool:
-    try:
-        found = Identity.of(os.lstat(_wanted(source, target)))
-    except OSError:
-        return False
-    return (found.size, found.mtime_ns) == (source.identity.size, source.identity.mtime_ns)
+def _arrived(source: Source, target: bytes) -> bytes | None:
+    for destination in _free_names(_wanted(source, target)):
+        try:
+            found = Identity.of(os.lstat(destination))
+        except OSError:
+            return None
+        if (found.size, found.mtime_ns) == (source.identity.size, source.identity.mtime_ns):
+            return destination
+    return None
 
 
 def _move_sidecar(sidecar: Source, target: bytes) -> None:
@@ -106,19 +113,22 @@ def _move_sidecar(sidecar: Source, target: bytes) -> None:
     if fd is not None:
         try:
             _move_open(fd, sidecar, target)
+            reach("move.sidecar")
         finally:
             os.close(fd)
 
 
-def _move_open(fd: int, source: Source, target: bytes) -> None:
+def _move_open(fd: int, source: Source, target: bytes) -> bytes:
     wanted = _below(source, target)
     folder = os.open(os.path.dirname(wanted), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _place(fd, wanted, folder)
+        destination = _place(fd, wanted, folder)
         os.fsync(folder)
     finally:
         os.close(folder)
+    reach("move.linked")
     _unlink_same(source.path, os.fstat(fd))
+    return destination
 
 
 def _open(source: Source) -> int | None:
@@ -140,39 +150,48 @@ def _below(source: Source, target: bytes) -> bytes:
     return wanted
 
 
-def _place(fd: int, wanted: bytes, folder: int) -> None:
-    """Give the open file a name at `wanted`, or at the first numbered name that is free; `folder` is opened for it."""
+def _place(fd: int, wanted: bytes, folder: int) -> bytes:
+    """Give the open file a name at `wanted`, or at the first numbered name that is free, which is returned.
+
+    `folder` is opened for it.
+    """
     for destination in _free_names(wanted):
         try:
             # Only with a directory's descriptor does Python use the call that follows the link in /proc.
             os.link(b"/proc/self/fd/%d" % fd, os.path.basename(destination), dst_dir_fd=folder, follow_symlinks=True)
-        except FileExistsError:
-            if _is_same(fd, destination):
-                return
+        except FileExistsError:  # comes first: a copy that an earlier try made on another file system is met here, too
+            if _is_same(fd, destination) or _is_finished_copy(fd, destination):
+                return destination
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOENT):
                 raise
             if _copy(fd, destination):
-                return
+                return destination
         else:
-            return
+            return destination
+    raise AssertionError  # the names do not end
 
 
 def _copy(fd: int, destination: bytes) -> bool:
     """To another file system: a synced copy under a temporary name first. False when the name is another file's."""
     folder = os.path.dirname(destination)
-    # The name may already be as long as a name can be, so the temporary one does not grow from it.
-    temporary = os.path.join(folder, b".gsvrd-copy-%d" % os.fstat(fd).st_ino)
+    temporary = _temporary(fd, folder)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)  # never truncated: after a crash it may be a second name of what is in place
     if os.path.lexists(destination):
         return _holds_same_bytes(fd, destination)  # then it is from a try before a crash, or as good as that
     try:
         _write_copy(fd, temporary)
+        reach("copy.written")
         return _name_copy(temporary, destination)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _temporary(fd: int, folder: bytes) -> bytes:
+    # The name may already be as long as a name can be, so the temporary one does not grow from it.
+    return os.path.join(folder, b".gsvrd-copy-%d" % os.fstat(fd).st_ino)
 
 
 def _write_copy(fd: int, temporary: bytes) -> None:
@@ -192,6 +211,7 @@ def _name_copy(temporary: bytes, destination: bytes) -> bool:
         return False
     except OSError:
         os.rename(temporary, destination)  # a file system without hard links
+    reach("copy.named")
     return True
 
 
@@ -227,8 +247,30 @@ def _is_same(fd: int, path: bytes) -> bool:
     return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
 
 
+def _is_finished_copy(fd: int, path: bytes) -> bool:
+    """Whether `path` is a copy of the open file on another file system; the copy's temporary name is gone then."""
+    ours, theirs = os.fstat(fd), os.lstat(path)
+    # One file system may be mounted twice, and then its device number is the same.
+    is_elsewhere = ours.st_dev != theirs.st_dev or ours.st_mtime_ns == theirs.st_mtime_ns
+    if not (is_elsewhere and _holds_same_bytes(fd, path)):
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_temporary(fd, os.path.dirname(path)))
+    return True
+
+
 def _unlink_same(path: bytes, ours: os.stat_result) -> None:
     with contextlib.suppress(FileNotFoundError):
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
             os.unlink(path)
+            _sync(os.path.dirname(path))
+
+
+def _sync(folder: bytes) -> None:
+    """What has left `folder` stays away: after a power cut it would lie in the inbox again, as if it were new."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -20,6 +20,12 @@ CONTROL_FILE = b".aria2"
 PLACE_HOLDER = b".part"
 """While `<name>.part` lies beside an empty file, a browser keeps the final name free for what it is downloading."""
 
+MANIFEST_SUFFIXES = (b".csv", b".txt", b".yaml", b".yml")
+ERRORS_SUFFIX = b".errors.txt"
+"""Beside a manifest: what is wrong with it."""
+OPTIONS_FILE = b"gsvrd.yaml"
+"""A folder's own options."""
+
 _UNFINISHED = frozenset(
     {b"part", b"partial", b"crdownload", b"download", b"tmp", b"temp", b"filepart", b"!qb", b"aria2"}
 )
@@ -49,6 +55,17 @@ class NameRules:
         if len(pieces) > 2 and pieces[-2] in _UNFINISHED_INNER:
             return False
         return not self._is_ignored(name)
+
+    def is_manifest(self, name: bytes) -> bool:
+        """Whether a single name is that of a list of videos. What is in a `.txt` decides further."""
+        lower = name.lower()
+        if name[:1] in (b".", b"~") or lower == OPTIONS_FILE or lower.endswith(ERRORS_SUFFIX):
+            return False
+        return lower.endswith(MANIFEST_SUFFIXES) and not self._is_ignored(name)
+
+    def is_wanted(self, name: bytes) -> bool:
+        """Whether a file of this name is worth a look."""
+        return self.is_video(name) or self.is_manifest(name)
 
     def is_folder(self, name: bytes) -> bool:
         """Whether a folder of this name is looked into."""

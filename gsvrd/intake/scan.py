@@ -118,7 +118,7 @@ def _look(
             _descend(path, walked, pending)
         is_interesting = rules.is_folder(name) and rules.is_video(name)
     else:
-        is_interesting = rules.is_video(name)
+        is_interesting = rules.is_wanted(name)
         walked.ignored += not is_interesting
     if not is_interesting:
         return None
@@ -138,6 +138,8 @@ def is_worth_a_look(rules: NameRules, sight: Sight) -> bool:
     """Whether a thing met by an event would also be met by a walk."""
     if stat.S_ISLNK(sight.found.st_mode):
         return rules.is_refused_as_link(sight.name)
+    if stat.S_ISREG(sight.found.st_mode):
+        return rules.is_wanted(sight.name)
     return rules.is_video(sight.name)
 
 

@@ -94,6 +94,7 @@ class Refusal(StrEnum):
     MODEL = "model"
     PRICE = "price"
     COST = "cost"
+    BATCH_COST = "batch_cost"
 
 
 @dataclass(frozen=True, slots=True)

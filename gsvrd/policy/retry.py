@@ -54,6 +54,7 @@ RULES: dict[ErrorKind, Rule] = {
     ErrorKind.TOO_LARGE: Rule(Answer.GIVE_UP),
     ErrorKind.NOT_FOUND: Rule(Answer.GIVE_UP),
     ErrorKind.PERMISSION: Rule(Answer.GIVE_UP),
+    ErrorKind.MOVED: Rule(Answer.GIVE_BACK, delay_s=4.0),
     ErrorKind.CHANGED: Rule(Answer.REPLACE),
     # It may have been bad luck; the limit on deaths decides how often.
     ErrorKind.MEMORY: Rule(Answer.RETRY, retries=1, delay_s=10.0),
@@ -70,7 +71,7 @@ RULES: dict[ErrorKind, Rule] = {
     ErrorKind.REQUEST: Rule(Answer.GIVE_UP),
     ErrorKind.BLOCKED: Rule(Answer.GIVE_UP),
     ErrorKind.ANSWER: Rule(Answer.RETRY, retries=1, delay_s=8.0),
-    ErrorKind.PLACE: Rule(Answer.GIVE_BACK, delay_s=15.0),
+    ErrorKind.PLACE: Rule(Answer.GIVE_BACK, delay_s=2.0),
     ErrorKind.UNKNOWN: Rule(Answer.GIVE_UP),
 }
 

@@ -16,6 +16,10 @@ MILLION = 1_000_000
 LONG_PROMPT_TOKENS = 200_000
 
 
+COST_LIMIT = "the cost limit"
+"""How the reasons begin that end with a higher limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """Micro-dollars per million tokens; thinking is output."""
@@ -116,21 +120,21 @@ def may_spend(upper: int | None, limits: CostLimits, sums: Sums, now: Instant) -
         return Go()
     tomorrow = now.monotonic + max(0.0, sums.day_ends_at - now.wall) + MARGIN_S
     scopes = (
-        ("in total", limits.total, sums.total, None),
-        ("for the batch", limits.per_batch, sums.batch, None),
-        ("a day", limits.per_day, sums.day, tomorrow),
+        ("in total", limits.total, sums.total, None, Refusal.COST),
+        ("for the batch", limits.per_batch, sums.batch, None, Refusal.BATCH_COST),
+        ("a day", limits.per_day, sums.day, tomorrow, Refusal.COST),
     )
     decision: Decision = Go()
-    for name, limit, money, renewed in scopes:
+    for name, limit, money, renewed, refusal in scopes:
         if limit is None or money.settled + money.reserved + upper <= limit:
             continue
-        reason = f"the cost limit {name} is {dollars(limit)}, {dollars(money.settled)} are spent"
+        reason = f"{COST_LIMIT} {name} is {dollars(limit)}, {dollars(money.settled)} are spent"
         if money.settled + upper <= limit:
             decision = Wait(None, f"{reason}, {dollars(money.reserved)} reserved")
         elif renewed is not None and upper <= limit:
             decision = Wait(renewed, reason)
         else:
-            return Refuse(Refusal.COST, f"{reason}, and the call may cost {dollars(upper)}")
+            return Refuse(refusal, f"{reason}, and the call may cost {dollars(upper)}")
     return decision
 
 

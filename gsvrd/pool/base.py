@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.pool.messages import Assign, Event, Reply
+
+TOO_LATE = ErrorFacts(
+    ErrorKind.TIMEOUT,
+    "not finished before the deadline",
+    "Raise workers.timeout if a video of this length may take longer.",
+)
+"""How an attempt ends whose time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,10 @@ class Pool(Protocol):
 
     def answer(self, task: int, reply: Reply) -> None:
         """Answer what a running attempt asked for; nothing happens if it is gone, or another one by now."""
+        ...
+
+    def limit(self, task: int, what: str, within_s: float | None, why: ErrorFacts | None = None) -> None:
+        """End the attempt at `task` as `Died(why)` unless `what` is named again within so many seconds; None lifts it."""
         ...
 
     def cancel(self, task: int) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,54 +21,31 @@ from structlog.contextvars import bind_contextvars
 from gsvrd import __version__, logs
 from gsvrd.analysis import Analysis, MediaFacts
 from gsvrd.analyzers.base import Analyzer, Call, Permit, Spent
-from gsvrd.analyzers.gemini.settings import GeminiSettings
-from gsvrd.analyzers.local.settings import LocalSettings
-from gsvrd.analyzers.probe import MediaLimits, probe
+from gsvrd.analyzers.probe import probe
 from gsvrd.analyzers.registry import make_analyzer
+from gsvrd.crashpoints import reach
 from gsvrd.errors import ErrorKind, TaskError
 from gsvrd.intake.identity import Identity, open_checked
 from gsvrd.intake.moving import sidecars
-from gsvrd.model import report_owner
-from gsvrd.pool.messages import Assign, Finished
+from gsvrd.model import report_owner, said
+from gsvrd.pool.messages import Assign, Finished, Known
+from gsvrd.pool.settings import WorkSettings
 from gsvrd.pool.worker import Desk, Work
+from gsvrd.reports.files import copy_pictures, sync_files
 from gsvrd.reports.lesson_plan import ReportContext, render
 from gsvrd.reports.naming import NameFields, assets_name, report_name
 from gsvrd.reports.write import temporary_directory, write_report
-from gsvrd.templates.load import load_templates
 from gsvrd.templates.model import Template
 
 Kept = TypeVar("Kept", bound=BaseModel)
 _CHUNK_BYTES = 1 << 20
 
 
-class WorkSettings(msgspec.Struct, frozen=True):
-    """What a worker must know of the configuration. Travels as JSON; times in seconds, sizes in bytes."""
-
-    inbox: str
-    reports: str
-    work: str
-    """Folder for pictures, one below it for each task; they survive from one attempt to the next."""
-    analyzer: str
-    local: LocalSettings
-    gemini: GeminiSettings
-    limits: MediaLimits
-    max_file_bytes: int
-    threads: int
-    template: str
-    templates: str
-    """Folder of the operator's own templates; it need not exist."""
-    language: str
-    output_pattern: str
-    log_level: str
-    log_format: str
-
-
 def make(settings: bytes) -> Work:
     """The work a worker does, from the JSON of `WorkSettings`."""
     decoded = msgspec.json.decode(settings, type=WorkSettings)
     logs.setup(decoded.log_level, decoded.log_format, process="worker")
-    template = load_templates(Path(decoded.templates))[decoded.template].in_language(decoded.language)
-    return VideoWork(decoded, make_analyzer(decoded.analyzer, decoded.local, decoded.gemini, template), template)
+    return VideoWork(decoded, Ways(decoded))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +91,65 @@ class _Bench:
 
     def forget(self, stage: str) -> None:
         self.kept.pop(stage, None)
+        self.desk.forget(stage)
 
     def keep(self, stage: str, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
         return _keep(self.desk, self.kept, stage, kind, make)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one video is studied and what its report looks like."""
+
+    analyzer: Analyzer
+    template: Template
+    output_pattern: str
+    fingerprint: str
+    """Changes with all that may change what is found out about a video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The analyzers of a worker, by what was asked of them; kept, since they hold engines and connections."""
+
+    settings: WorkSettings
+    _made: dict[tuple[str, str, float], tuple[Analyzer, Template]] = field(default_factory=dict)
+
+    def of(self, options: str) -> Way:
+        """The way that the options of a task ask for. Raises `TaskError` when there is no such template any more."""
+        settings = self.settings
+        name, language = said(options, "template", settings.template), said(options, "language", settings.language)
+        longest_s = said(options, "max_duration", settings.gemini.max_duration_s)
+        if name not in settings.templates:
+            hint = f"There are: {', '.join(settings.templates)}. Correct the option and call `gsvrctl retry`."
+            raise TaskError(ErrorKind.REQUEST, f"there is no template {name!r}", hint)
+        if (name, language, longest_s) not in self._made:
+            self._made[name, language, longest_s] = self._make(name, language, longest_s)
+        analyzer, template = self._made[name, language, longest_s]
+        folder, pattern = said(options, "output_dir", ""), said(options, "output_pattern", settings.output_pattern)
+        return Way(analyzer, template, f"{folder}/{pattern}" if folder else pattern, self._fingerprint(template))
+
+    def _make(self, name: str, language: str, longest_s: float) -> tuple[Analyzer, Template]:
+        settings = self.settings
+        template = Template.from_json(settings.templates[name]).in_language(language)
+        known = next(iter(self._made.values()), None)
+        if known is not None and settings.analyzer != "gemini":
+            return known[0], template  # what listens and reads on this machine knows no templates
+        # Only the first sweeps what a dead daemon left at the service.
+        started_at = settings.gemini.started_at if known is None else 0.0
+        gemini = replace(settings.gemini, max_duration_s=longest_s, started_at=started_at)
+        values = settings.parameters if name == settings.template else {}
+        return make_analyzer(settings.analyzer, settings.local, gemini, template, values), template
+
+    def _fingerprint(self, template: Template) -> str:
+        """By the settings that have a say; not by those that only say how to get there."""
+        settings = self.settings
+        gemini = settings.gemini
+        model = (gemini.model, gemini.fps, gemini.media_resolution, gemini.thinking)
+        how = {"gemini": model, "local": (settings.local, __version__)}.get(settings.analyzer, __version__)
+        return repr(
+            (settings.analyzer, how, template.fingerprint, template.language, sorted(settings.parameters.items()))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,35 +157,64 @@ class VideoWork:
     """See `gsvrd.pool.worker.Work`; one instance lives as long as its worker."""
 
     settings: WorkSettings
-    analyzer: Analyzer
-    template: Template
+    ways: Ways
 
     def __call__(self, assign: Assign, desk: Desk) -> Finished:
-        """One attempt at one video."""
-        bind_contextvars(task=assign.task, attempt=assign.attempt)
+        """One attempt at one video, or a chore."""
+        bind_contextvars(task=abs(assign.task), attempt=assign.attempt)
+        way = self.ways.of(assign.options)
+        if assign.is_chore:
+            way.analyzer.discard(assign.kept)
+            return Finished(assign.task, assign.attempt)
+        reach("worker.assigned")
         identity = Identity(*assign.identity)
         if identity.size > self.settings.max_file_bytes:
             hint = "Raise limits.max_file_size, or make the file smaller."
             raise TaskError(ErrorKind.TOO_LARGE, f"the file has {identity.size} bytes, more than is allowed", hint)
-        fd = open_checked(assign.path, os.fsencode(self.settings.inbox), identity)
+        fd = open_checked(assign.path, self._folder(assign), identity)
         try:
             facts = self._probe(fd, identity, assign, desk)
-            analysis = self._analyze(fd, facts, assign, desk)
-            temporary = self._render(facts, analysis, assign, desk)
+            reach("worker.probed")
+            known = desk.seek(_key(facts.sha256, way))
+            if known.report:
+                return Finished(assign.task, assign.attempt, sha256=facts.sha256, reused=known.report)
+            self._take_over(known, assign)
+            analysis = self._analyze(fd, facts, assign, desk, way)
+            reach("worker.analyzed")
+            temporary = self._render(facts, analysis, assign, desk, way)
+            reach("worker.rendered")
             if Identity.of(os.fstat(fd)) != identity:
                 raise TaskError(ErrorKind.CHANGED, "the file changed while it was studied", "Nothing to do.")
         finally:
             os.close(fd)
         return Finished(assign.task, assign.attempt, temporary=str(temporary), sha256=facts.sha256)
 
+    def _folder(self, assign: Assign) -> bytes:
+        return assign.folder or os.fsencode(self.settings.inbox)
+
     def _probe(self, fd: int, identity: Identity, assign: Assign, desk: Desk) -> MediaFacts:
         def look() -> MediaFacts:
             sha256 = _hash(fd, identity.size, desk)
+            desk.know(sha256)
             return probe(_source(fd), size_bytes=identity.size, sha256=sha256, limits=self.settings.limits)
 
         return _keep(desk, assign.kept, "probe", MediaFacts, look)
 
-    def _analyze(self, fd: int, facts: MediaFacts, assign: Assign, desk: Desk) -> Analysis:
+    def _take_over(self, known: Known, assign: Assign) -> None:
+        """Begin with what was found out before, if its pictures are still there, too."""
+        if not known.analysis or "analyze" in assign.kept:
+            return
+        try:
+            analysis = Analysis.model_validate_json(known.analysis)
+        except ValidationError:
+            return  # of an older version of this program
+        pictures = [chapter.picture.file for chapter in analysis.chapters if chapter.picture]
+        if known.pictures or not pictures:
+            source, target = Path(self.settings.reports, known.pictures), Path(self.settings.work, str(assign.task))
+            if copy_pictures(source, target, pictures):
+                assign.kept["analyze"] = known.analysis
+
+    def _analyze(self, fd: int, facts: MediaFacts, assign: Assign, desk: Desk, way: Way) -> Analysis:
         assets = Path(self.settings.work, str(assign.task))
         assets.mkdir(parents=True, exist_ok=True)
         bench = _Bench(
@@ -162,28 +224,35 @@ class VideoWork:
             sidecars=[Path(os.fsdecode(path)) for path in sidecars(assign.path)],
             assets=assets,
             threads=self.settings.threads,
-            language=self.template.language,
+            language=way.template.language,
             desk=desk,
             kept=assign.kept,
         )
-        return _keep(desk, assign.kept, "analyze", Analysis, lambda: self.analyzer.analyze(bench))
 
-    def _render(self, facts: MediaFacts, analysis: Analysis, assign: Assign, desk: Desk) -> Path:
+        def study() -> Analysis:
+            analysis = way.analyzer.analyze(bench)
+            sync_files(assets)  # kept results survive a power cut, and so must the pictures they speak of
+            return analysis
+
+        return _keep(desk, assign.kept, "analyze", Analysis, study)
+
+    def _render(self, facts: MediaFacts, analysis: Analysis, assign: Assign, desk: Desk, way: Way) -> Path:
         desk.progress("render", 0.0)
-        name = desk.reserve(self._wished_name(facts, analysis, assign))
+        name = desk.reserve(self._wished_name(facts, analysis, assign, way))
+        reach("worker.named")
         context = ReportContext(
             source=assign.name,
-            template=self.settings.template,
-            analyzer=self.analyzer.name,
-            language=self.template.language,
+            template=way.template.name,
+            analyzer=way.analyzer.name,
+            language=way.template.language,
             version=__version__,
             assets=assets_name(name).rpartition("/")[2],
             made_at=time.time(),
             task=report_owner(assign.task, assign.queued_at),
             attempt=assign.attempt,
-            sections=self.template.output.sections,
-            full_transcript=self.template.output.full_transcript,
-            speakers=self.template.output.speakers,
+            sections=way.template.output.sections,
+            full_transcript=way.template.output.full_transcript,
+            speakers=way.template.output.speakers,
         )
         temporary = temporary_directory(Path(self.settings.reports), assign.task, assign.attempt)
         text = render(analysis, facts, context)
@@ -200,17 +269,22 @@ class VideoWork:
             ) from error
         return temporary
 
-    def _wished_name(self, facts: MediaFacts, analysis: Analysis, assign: Assign) -> str:
-        source = os.fsdecode(os.path.relpath(assign.path, os.fsencode(self.settings.inbox)))
+    def _wished_name(self, facts: MediaFacts, analysis: Analysis, assign: Assign, way: Way) -> str:
+        source = os.fsdecode(os.path.relpath(assign.path, self._folder(assign)))
         fields = NameFields(
             title=analysis.title,
             source=source,
             queued_at=assign.queued_at,
-            template=self.settings.template,
+            template=way.template.name,
             batch=os.path.dirname(source),
             sha256=facts.sha256,
         )
-        return report_name(self.settings.output_pattern, fields)
+        return report_name(way.output_pattern, fields)
+
+
+def _key(sha256: str, way: Way) -> str:
+    """What finding out about this content in this way is known by."""
+    return hashlib.sha256(f"{sha256} {way.fingerprint}".encode()).hexdigest()
 
 
 def _keep(desk: Desk, kept: dict[str, bytes], stage: str, kind: type[Kept], make: Callable[[], Kept]) -> Kept:

@@ -6,15 +6,17 @@ It cannot end a worker by force: a cancelled or late attempt is left alone, and 
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from gsvrd.clock import Clock
 from gsvrd.errors import ErrorFacts, ErrorKind
-from gsvrd.pool.base import WorkerFacts
+from gsvrd.pool.base import TOO_LATE, WorkerFacts
 from gsvrd.pool.channel import Channel
 from gsvrd.pool.messages import Assign, Died, Ending, Event, Hello, Reply, decode_event, encode
 from gsvrd.pool.worker import HungUp, Work, serve
@@ -26,7 +28,7 @@ class _Seat:
     ready: bool = False
     retiring: bool = False
     assign: Assign | None = None
-    deadline: float | None = None
+    limits: dict[str, tuple[float, ErrorFacts]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class InlinePool:
 
     def next_deadline(self) -> float | None:
         """See `base.Pool`."""
-        return min((seat.deadline for seat in self._seats if seat.deadline is not None), default=None)
+        return min((moment for seat in self._seats for moment, _ in seat.limits.values()), default=None)
 
     def free(self) -> int:
         """See `base.Pool`."""
@@ -67,7 +69,7 @@ class InlinePool:
         if seat is None:
             raise LookupError("no free worker")
         seat.assign = assign
-        seat.deadline = self.clock.monotonic() + assign.timeout_s if assign.timeout_s else None
+        self.limit(assign.task, "attempt", assign.timeout_s or None, TOO_LATE)
         seat.channel.send(encode(assign))
         return 0
 
@@ -76,6 +78,13 @@ class InlinePool:
         for seat in self._seats:
             if seat.assign is not None and (seat.assign.task, seat.assign.attempt) == (task, reply.attempt):
                 seat.channel.send(encode(reply))
+
+    def limit(self, task: int, what: str, within_s: float | None, why: ErrorFacts | None = None) -> None:
+        """See `base.Pool`."""
+        for seat in [seat for seat in self._seats if seat.assign is not None and seat.assign.task == task]:
+            seat.limits.pop(what, None)
+            if within_s is not None:
+                seat.limits[what] = (self.clock.monotonic() + within_s, why or TOO_LATE)
 
     def cancel(self, task: int) -> None:
         """See `base.Pool`."""
@@ -108,7 +117,8 @@ class InlinePool:
                 seat.ready = True
                 continue
             if isinstance(event, Ending):
-                seat.assign, seat.deadline = None, None
+                seat.assign = None
+                seat.limits.clear()
             said.append(event)
         if seat.channel.closed:
             if seat.assign is not None:
@@ -118,11 +128,12 @@ class InlinePool:
 
     def _enforce_deadlines(self, said: list[Event]) -> None:
         now = self.clock.monotonic()
-        for seat in [seat for seat in self._seats if seat.deadline is not None and now >= seat.deadline]:
-            if seat.assign is not None:
-                facts = ErrorFacts(ErrorKind.TIMEOUT, "not finished before the deadline")
-                said.append(Died(seat.assign.task, seat.assign.attempt, facts))
-            self._leave(seat)
+        for seat in list(self._seats):
+            moment, why = min(seat.limits.values(), key=itemgetter(0), default=(math.inf, TOO_LATE))
+            if now >= moment:
+                if seat.assign is not None:
+                    said.append(Died(seat.assign.task, seat.assign.attempt, why))
+                self._leave(seat)
 
     def _leave(self, seat: _Seat) -> None:
         self._seats.remove(seat)

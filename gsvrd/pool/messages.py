@@ -20,12 +20,18 @@ class Assign(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
     name: str = ""
     identity: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Device, inode, size in bytes and mtime in nanoseconds of the file that was accepted."""
+    folder: bytes = b""
+    """What `path` lies below; empty: the inbox."""
     queued_at: float = 0.0
     """UTC epoch seconds at which the task entered; names made from a time use it, so that a repeat gets the same."""
     kept: dict[str, bytes] = {}
     """Results of stages that earlier attempts finished, as JSON."""
+    options: str = "{}"
+    """What was said for this task over the configuration, as JSON."""
     timeout_s: float = 0.0
     """0 means no deadline."""
+    is_chore: bool = False
+    """No video, but what an ended task left at a service, as `kept` says; see `daemon.chores`."""
 
 
 class Reserved(msgspec.Struct, tag=True, frozen=True):
@@ -50,6 +56,20 @@ class Denied(msgspec.Struct, tag=True, frozen=True):
     delay_s: float | None = None
 
 
+class Known(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
+    """To a worker: what there is already of what it seeks; nothing of it is set when it has to find out itself."""
+
+    attempt: int
+    analysis: bytes = b""
+    """As JSON."""
+    pictures: str = ""
+    """The folder of its pictures, below the reports directory."""
+    report: str = ""
+    """The report that is enough: none is to be made."""
+    wait_s: float = 0.0
+    """Another attempt is finding it out; come again so much later."""
+
+
 class Hello(msgspec.Struct, tag=True, frozen=True):
     """From a worker: it is up and may be given work."""
 
@@ -63,6 +83,22 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
     fraction: float
 
 
+class Content(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: the SHA-256 of the video, before anything decodes it."""
+
+    task: int
+    attempt: int
+    sha256: str
+
+
+class Seek(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: has somebody found out before what this key stands for? The answer is `Known`."""
+
+    task: int
+    attempt: int
+    key: str
+
+
 class Keep(msgspec.Struct, tag=True, frozen=True):
     """From a worker: a stage is finished; its result is worth keeping."""
 
@@ -70,6 +106,14 @@ class Keep(msgspec.Struct, tag=True, frozen=True):
     attempt: int
     stage: str
     result: bytes
+
+
+class Forget(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: the result of a stage is of no use any more."""
+
+    task: int
+    attempt: int
+    stage: str
 
 
 class Reserve(msgspec.Struct, tag=True, frozen=True):
@@ -116,12 +160,13 @@ class Snoozed(msgspec.Struct, tag=True, frozen=True):
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
-    """From a worker: the attempt succeeded; its report lies in `temporary`, complete and synced."""
+    """From a worker: the attempt succeeded; its report lies in `temporary`, complete and synced, or is `reused`."""
 
     task: int
     attempt: int
     temporary: str = ""
     sha256: str = ""
+    reused: str = ""
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True):
@@ -141,10 +186,10 @@ class Died(msgspec.Struct, tag=True, frozen=True):
     error: ErrorFacts
 
 
-Event = Progress | Keep | Reserve | Ask | Settle | Finished | Failed | Snoozed | Died
+Event = Progress | Content | Seek | Keep | Forget | Reserve | Ask | Settle | Finished | Failed | Snoozed | Died
 Ending = Finished | Failed | Snoozed
-FromWorker = Hello | Progress | Keep | Reserve | Ask | Settle | Ending
-Reply = Reserved | Granted | Denied
+FromWorker = Hello | Progress | Content | Seek | Keep | Forget | Reserve | Ask | Settle | Ending
+Reply = Reserved | Granted | Denied | Known
 ToWorker = Assign | Reply
 
 encode = msgspec.msgpack.Encoder().encode

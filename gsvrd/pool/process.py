@@ -11,39 +11,43 @@ between its first instruction and the one that ignores them.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
-import os
 import select
 import signal
 import socket
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerProcess
+from operator import itemgetter
 
 from gsvrd.clock import Clock
 from gsvrd.errors import ErrorFacts, ErrorKind
-from gsvrd.pool.base import WorkerFacts
+from gsvrd.pool.base import TOO_LATE, WorkerFacts
 from gsvrd.pool.channel import Channel
+from gsvrd.pool.forkserver import has_ended, load_there, main_module_hidden, number, signals_blocked
 from gsvrd.pool.messages import Assign, Died, Ending, Event, Hello, Reply, decode_event, encode
 from gsvrd.pool.worker import WorkerLimits, main
 
 TERM_GRACE_S = 2.0
 """Between asking a worker to end and ending it."""
+_NOBODY_KNOWS = 255
+"""The exit code multiprocessing makes up when its fork server does not answer any more."""
 _START_BACKOFF_S, _START_BACKOFF_MAX_S = 0.1, 10.0
-_BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 
 
 @dataclass(slots=True, eq=False)
 class _Worker:
     process: ForkServerProcess
     channel: Channel
+    server: int
+    """The fork server it comes from."""
     ready: bool = False
     retiring: bool = False
     assign: Assign | None = None
-    deadline: float | None = None
-    """Monotonic: when the attempt has had its time; after that, when to kill."""
+    limits: dict[str, tuple[float, ErrorFacts]] = field(default_factory=dict)
+    """Monotonic times at which it is to be ended, and why, by what took too long."""
     condemned: ErrorFacts | None = None
     """Why it is being ended by us."""
     silenced: bool = False
@@ -85,7 +89,7 @@ class ProcessPool:
 
     def __post_init__(self) -> None:
         """Tell the fork server what to load; it starts with the first worker."""
-        multiprocessing.set_forkserver_preload(["gsvrd.pool.worker", *self.preload])
+        load_there(tuple(self.preload))
 
     def fileno(self) -> int:
         """An epoll descriptor is itself readable when one of its own is."""
@@ -110,7 +114,7 @@ class ProcessPool:
 
     def next_deadline(self) -> float | None:
         """See `base.Pool`."""
-        moments = [worker.deadline for worker in self._workers if worker.deadline is not None]
+        moments = [moment for worker in self._workers for moment, _ in worker.limits.values()]
         if len(self._workers) < self._size:
             moments.append(self._starts.not_before)
         return min(moments, default=None)
@@ -125,8 +129,8 @@ class ProcessPool:
             raise LookupError("no free worker")
         worker = self._free.pop()
         worker.assign = assign
-        worker.deadline = self.clock.monotonic() + assign.timeout_s if assign.timeout_s else None
         self._by_task[assign.task] = worker
+        self.limit(assign.task, "attempt", assign.timeout_s or None, TOO_LATE)
         self._send(worker, encode(assign))
         return worker.process.pid or 0
 
@@ -135,6 +139,15 @@ class ProcessPool:
         worker = self._by_task.get(task)
         if worker is not None and worker.assign is not None and worker.assign.attempt == reply.attempt:
             self._send(worker, encode(reply))
+
+    def limit(self, task: int, what: str, within_s: float | None, why: ErrorFacts | None = None) -> None:
+        """See `base.Pool`."""
+        worker = self._by_task.get(task)
+        if worker is None or worker.condemned is not None:
+            return
+        worker.limits.pop(what, None)
+        if within_s is not None:
+            worker.limits[what] = (self.clock.monotonic() + within_s, why or TOO_LATE)
 
     def cancel(self, task: int) -> None:
         """See `base.Pool`."""
@@ -203,7 +216,8 @@ class ProcessPool:
     def _release(self, worker: _Worker) -> None:
         if worker.assign is not None:
             self._by_task.pop(worker.assign.task, None)
-        worker.assign, worker.deadline = None, None
+        worker.assign = None
+        worker.limits.clear()
         if worker.retiring:
             worker.channel.close_later()
         elif worker.condemned is None:
@@ -214,7 +228,7 @@ class ProcessPool:
             self._listen(worker, said)
         worker.process.join()
         if worker.assign is not None and not worker.silenced:
-            facts = worker.condemned or _cause_of_death(worker.process.exitcode)
+            facts = worker.condemned or _cause_of_death(worker.process.exitcode, worker.server)
             said.append(Died(worker.assign.task, worker.assign.attempt, facts))
         if not worker.ready and not worker.condemned:
             self._starts.failed(self.clock.monotonic())
@@ -254,19 +268,19 @@ class ProcessPool:
     def _enforce_deadlines(self) -> None:
         now = self.clock.monotonic()
         for worker in self._workers:
-            if worker.deadline is None or now < worker.deadline:
+            moment, why = min(worker.limits.values(), key=itemgetter(0), default=(math.inf, TOO_LATE))
+            if now < moment:
                 continue
             if worker.condemned is None:
-                hint = "Raise workers.timeout if a video of this length may take longer."
-                self._condemn(worker, ErrorFacts(ErrorKind.TIMEOUT, "not finished before the deadline", hint))
+                self._condemn(worker, why)
             else:
                 worker.process.kill()
-                worker.deadline = None
+                worker.limits.clear()
 
     def _condemn(self, worker: _Worker, why: ErrorFacts) -> None:
         worker.condemned = why
         worker.process.terminate()
-        worker.deadline = self.clock.monotonic() + TERM_GRACE_S
+        worker.limits = {"end": (self.clock.monotonic() + TERM_GRACE_S, why)}
 
     def _keep_size(self) -> None:
         if self._closed:
@@ -292,23 +306,25 @@ class ProcessPool:
             worker.channel.close_later()
 
     def _start(self) -> None:
-        with _signals_blocked():
+        with signals_blocked():
             resource_tracker.ensure_running()  # the first time, it unblocks INT and TERM behind our back
         ours, theirs = socket.socketpair()
         arguments = (theirs, self._lifeline[1], self.maker, self.settings, self.limits)
         process = multiprocessing.get_context("forkserver").Process(
             target=main, args=arguments, name="gsvrd-worker", daemon=True
         )
-        with theirs, _signals_blocked(), _main_module_hidden():
+        with theirs, signals_blocked(), main_module_hidden():
             process.start()
-        worker = _Worker(process, Channel(ours, blocking=False))
+        worker = _Worker(process, Channel(ours, blocking=False), number())
         self._workers.append(worker)
         for fd in (ours.fileno(), process.sentinel):
             self._by_fd[fd] = worker
             self._epoll.register(fd, select.EPOLLIN)
 
 
-def _cause_of_death(exitcode: int | None) -> ErrorFacts:
+def _cause_of_death(exitcode: int | None, server: int) -> ErrorFacts:
+    if exitcode == _NOBODY_KNOWS and has_ended(server):
+        return ErrorFacts(ErrorKind.PLACE, "the fork server has ended", "Nothing to do: another one is started.")
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         if -exitcode == signal.SIGXCPU:
@@ -319,33 +335,3 @@ def _cause_of_death(exitcode: int | None) -> ErrorFacts:
             hint = "Nobody here sent it: most likely the kernel, for lack of memory. See the system's journal."
         return ErrorFacts(ErrorKind.CRASHED, f"the worker was ended by {name}", hint)
     return ErrorFacts(ErrorKind.CRASHED, f"the worker ended with exit code {exitcode} and without a result")
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _main_module_hidden() -> Iterator[None]:
-    """Keep the child from importing the daemon's own main module, which it has no use for.
-
-    multiprocessing re-imports whatever `__main__.__file__` names, so that functions of a script can be found.
-    """
-    module = sys.modules["__main__"]
-    spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
-    module.__spec__, module.__file__ = None, None
-    try:
-        yield
-    finally:
-        module.__spec__, module.__file__ = spec, file
-
-
-# A native library in the fork server must not start a thread a core: threads do not survive the fork.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# The fork server would import from the working directory first, whatever lies there.
-os.environ["PYTHONSAFEPATH"] = "1"

@@ -7,6 +7,7 @@ worker never opens SQLite, never touches the inbox but through a checked descrip
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import importlib
 import os
@@ -18,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from typing import Protocol, TypedDict, Unpack
 
 from gsvrd.errors import ErrorFacts, ErrorKind, Snooze, TaskError
@@ -25,18 +27,22 @@ from gsvrd.pool.channel import Channel
 from gsvrd.pool.messages import (
     Ask,
     Assign,
+    Content,
     Denied,
     Ending,
     Failed,
     Finished,
+    Forget,
     FromWorker,
     Granted,
     Hello,
     Keep,
+    Known,
     Progress,
     Reply,
     Reserve,
     Reserved,
+    Seek,
     Settle,
     Snoozed,
     ToWorker,
@@ -45,6 +51,7 @@ from gsvrd.pool.messages import (
 )
 
 PROGRESS_INTERVAL_S = 0.5
+_PR_SET_PDEATHSIG = 1
 _PLACE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO})
 
 
@@ -64,9 +71,27 @@ class Desk:
         self._said = (stage, now)
         self._send(Progress(self._assign.task, self._assign.attempt, stage, fraction))
 
+    def know(self, sha256: str) -> None:
+        """What the content is: said before it is decoded, so that a death can be laid to it."""
+        self._send(Content(self._assign.task, self._assign.attempt, sha256))
+
+    def seek(self, key: str) -> Known:
+        """What there is already of what `key` stands for. Raises `Snooze` while another attempt is finding it out."""
+        self._send(Seek(self._assign.task, self._assign.attempt, key))
+        answer = self._reply()
+        if not isinstance(answer, Known):
+            raise HungUp
+        if answer.wait_s:
+            raise Snooze(answer.wait_s, "the same content is being studied")
+        return answer
+
     def keep(self, stage: str, result: bytes) -> None:
         """A stage is finished; `result` is JSON."""
         self._send(Keep(self._assign.task, self._assign.attempt, stage, result))
+
+    def forget(self, stage: str) -> None:
+        """The result of a stage is of no use any more, for later attempts neither."""
+        self._send(Forget(self._assign.task, self._assign.attempt, stage))
 
     def reserve(self, name: str) -> str:
         """Ask for a report name; returns the one to use. Waits for the daemon, which answers once it is durable."""
@@ -192,8 +217,8 @@ def _unknown(error: Exception) -> ErrorFacts:
 
 def main(connection: socket.socket, lifeline: socket.socket, maker: str, settings: bytes, limits: WorkerLimits) -> None:
     """Run in a fresh child of the fork server until the daemon hangs up or dies."""
-    _settle_signals()
-    _end_with_the_daemon(lifeline)
+    settle_signals()
+    end_with_the_daemon(lifeline)
     _limit(limits)
     with contextlib.suppress(HungUp):
         serve(Channel(connection, blocking=True), resolve(maker)(settings), limits)
@@ -208,7 +233,7 @@ def resolve(maker: str) -> WorkMaker:
     return found
 
 
-def _settle_signals() -> None:
+def settle_signals() -> None:
     """Leave the daemon's process group and ignore what is meant for the daemon.
 
     All of these are blocked since before the fork. Ignoring a signal also throws away one that waits, so TERM, which must
@@ -221,11 +246,16 @@ def _settle_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _end_with_the_daemon(lifeline: socket.socket) -> None:
+def end_with_the_daemon(lifeline: socket.socket) -> None:
     """End at once when the daemon's end of the lifeline closes, however the daemon died and whatever we are doing.
 
-    With a fork server the parent-death signal of the kernel watches the wrong process; a read that ends does not.
+    With a fork server the parent-death signal of the kernel watches the wrong process; a read that ends does not. But the
+    fork server ends with the daemon, and the signal also ends a worker that is stopped, or out of sight of its pool.
     """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    kept_alive_by: int | None = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if kept_alive_by is not None:
+        os.close(kept_alive_by)  # each worker has a copy, and as long as one is open the fork server stays
 
     def watch() -> None:
         lifeline.recv(1)

@@ -114,10 +114,46 @@ def copy_new(source: Path, target: Path) -> None:
         os.fsync(writer.fileno())
 
 
+def copy_pictures(source: Path, target: Path, names: Sequence[str]) -> bool:
+    """Copy the files called `names` from one directory to another, which is made; False when one is not there whole.
+
+    Links are not followed, neither the directory nor a file in it.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    if not names:
+        return True
+    try:
+        folder = os.open(source, _DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        for name in names:
+            data = None if "/" in name else read_regular(name, folder, _WHOLE_BYTES)
+            if not data:
+                return False
+            (target / name).unlink(missing_ok=True)
+            write_new(target / name, data)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(folder)
+    return True
+
+
 def sync_directory(path: Path) -> None:
     """Bring the names in `path` to disk."""
     with open_folder(path) as folder:
         os.fsync(folder)
+
+
+def sync_files(path: Path) -> None:
+    """Bring the files in `path`, their names and its own to disk."""
+    for file in (files := list(path.iterdir())):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    if files:
+        sync_directory(path)
+        sync_directory(path.parent)
 
 
 def link_new(source: Path, name: str, folder: int) -> None:

@@ -26,6 +26,7 @@ from urllib.parse import unquote
 
 import yaml
 
+from gsvrd.crashpoints import reach
 from gsvrd.reports.escape import link_target
 from gsvrd.reports.files import (
     copy_new,
@@ -79,6 +80,7 @@ def write_report(directory: Path, name: str, text: str, assets: Path) -> None:
             copy_new(assets / picture, directory / ASSETS / picture)
         sync_directory(directory / ASSETS)
     write_new(directory / REPORT, data)
+    reach("worker.written")
     sync_directory(directory)
 
 
@@ -90,6 +92,7 @@ def publish(temporary: Path, reports: Path, name: str, owner: str) -> Path:
     and render again), `NotADirectoryError` when a link or file stands where a folder should be, `FileNotFoundError`
     when there is neither a temporary report nor a published one of this owner.
     """
+    reach("publish.begun")
     place = PurePosixPath(name)
     if place.is_absolute() or ".." in place.parts or place.suffix != ".md" or not owner:
         raise ValueError(f"cannot publish {name!r} for {owner!r}")
@@ -99,10 +102,13 @@ def publish(temporary: Path, reports: Path, name: str, owner: str) -> Path:
             if published not in (None, owner):
                 raise FileExistsError(errno.EEXIST, "the file is not this task's report", str(reports / place))
             _place_assets(temporary, place.name, folder)
+            reach("publish.pictures")
             _place_report(temporary, place.name, folder)
+            reach("publish.linked")
         elif published != owner:
             raise FileNotFoundError(errno.ENOENT, "no report to publish", str(temporary))
         os.fsync(folder)
+    reach("publish.synced")
     if temporary.exists():
         shutil.rmtree(temporary)
     return reports / place
@@ -129,6 +135,12 @@ def is_ours(path: Path, owner: str) -> bool:
             return _owner(path.name, folder) == owner
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def owner_of(path: Path) -> str:
+    """The task that the front matter of a report names; empty when `path` is no report of ours."""
+    with open_folder(path.parent) as folder:
+        return _owner(path.name, folder) or ""
 
 
 def sweep(directory: Path, keep: Collection[str] = ()) -> list[Path]:
@@ -160,7 +172,22 @@ def write_failure(failed: Path, name: str, record: Mapping[str, Any]) -> Path:
     # Unlinked, never truncated: after a crash it may be a second name of a published record.
     temporary.unlink(missing_ok=True)
     write_new(temporary, data)
+    reach("failure.written")
     return _place_failure(temporary, failed, name, task)
+
+
+def remove_failure(failed: Path, name: str, task: str) -> bool:
+    """Take the record of `task` about a source called `name` away; False when there is none."""
+    with open_folder(failed) as folder:
+        for number in count(1):
+            target = failure_name(name, number)
+            if not exists(target, folder):
+                return False
+            if _record_task(target, folder) == task:
+                os.unlink(target, dir_fd=folder)
+                os.fsync(folder)
+                return True
+    raise AssertionError  # the numbers do not end
 
 
 def _place_assets(temporary: Path, name: str, folder: int) -> None:
@@ -202,6 +229,7 @@ def _place_failure(temporary: Path, failed: Path, name: str, task: str) -> Path:
                     continue
                 os.replace(temporary, target, dst_dir_fd=folder)
             break
+        reach("failure.linked")
         temporary.unlink(missing_ok=True)
         os.fsync(folder)
     return failed / target

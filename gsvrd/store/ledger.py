@@ -229,10 +229,13 @@ class Line:
     reserved: int
 
 
+_BATCH_NAME = "coalesce((SELECT name FROM batches WHERE id = ledger_lines.batch), batch)"
+
+
 def spending(conn: sqlite3.Connection, wall: float, most: int = 20) -> dict[str, list[Line]]:
     """What `gsvrctl spend` shows at a wall time: `today`, `month` and `total`, one line each; `batches` and `models`.
 
-    Batches are named by number, the newest `most` of them; models come in the order of what they cost.
+    The newest `most` batches; models come in the order of what they cost.
     """
     day = pacific_day(wall).name
 
@@ -245,6 +248,6 @@ def spending(conn: sqlite3.Connection, wall: float, most: int = 20) -> dict[str,
         "today": lines("?", "WHERE day = ?", day, day),
         "month": lines("?", "WHERE substr(day, 1, 7) = ?", day[:7], day[:7]),
         "total": lines("'total'", ""),
-        "batches": lines("batch", "WHERE batch <> 0 GROUP BY batch ORDER BY batch DESC LIMIT ?", most),
+        "batches": lines(_BATCH_NAME, "WHERE batch <> 0 GROUP BY batch ORDER BY batch DESC LIMIT ?", most),
         "models": lines("model", "WHERE model <> '' GROUP BY model ORDER BY sum(cost_micro) DESC, model"),
     }

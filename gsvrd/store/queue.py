@@ -13,32 +13,45 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from operator import attrgetter, itemgetter
 
 import msgspec
-from sqlite_utils import Database
 
 from gsvrd.clock import Clock
+from gsvrd.crashpoints import reach_any
 from gsvrd.errors import ErrorFacts, ErrorKind
-from gsvrd.model import Home, NewTask, OutcomeKind, Priorities, Task, TaskState
+from gsvrd.model import REMOTE_STAGE, Home, NewTask, OutcomeKind, Priorities, Task, TaskState
+from gsvrd.store.schema import HELD, STRANDED
 
 OnLost = Callable[[], None]
 OnDone = Callable[[], None]
 OnRow = Callable[[int], None]
 
-_TASK_COLUMNS = "id, path, name, dev, ino, size, mtime_ns, attempt, spent, deaths, priority, created_at, report"
+_TASK_COLUMNS = (
+    "id, path, name, dev, ino, size, mtime_ns, attempt, spent, deaths, priority, created_at, report, home, batch, "
+    "options"
+)
 
 # A file that is known already may have another name by now.
+_ANALYSES_MOST = 2000
+"""So many are remembered; at 20 to 50 KB each."""
 _ADD = """
 INSERT INTO tasks
-    (path, name, dev, ino, size, mtime_ns, state, priority, rank, created_at, change, changed_at, changed_by, why)
-VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, 'add', ?, ?, ?)
+    (path, name, dev, ino, size, mtime_ns, state, priority, rank, created_at, change, changed_at, changed_by, why, batch,
+     options)
+VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, 'add', ?, ?, ?, ?, ?)
 ON CONFLICT (ino, size, mtime_ns) WHERE home IN ('inbox', 'kept')
     DO UPDATE SET path = excluded.path, name = excluded.name, dev = excluded.dev
     WHERE path <> excluded.path OR dev <> excluded.dev
+"""
+_ADD_ELSEWHERE = """
+INSERT OR IGNORE INTO tasks
+    (path, name, dev, ino, size, mtime_ns, home, state, priority, rank, created_at, change, changed_at, changed_by, why,
+     batch, options)
+VALUES (?, ?, ?, ?, ?, ?, 'elsewhere', 'pending', ?, ?, ?, 'add', ?, ?, ?, ?, ?)
 """
 # A folder is refused once, though its size and time change with what is in it.
 _REFUSE = """
@@ -78,8 +91,8 @@ UPDATE tasks SET state = 'pending', outcome = ?, error = ?, due_at = ?, report =
 WHERE id = ? AND state = 'running' AND attempt = ?
 """
 _CANCEL = """
-UPDATE tasks SET state = 'cancelled', outcome = iif(state = 'running', 'cancelled', outcome), report = NULL,
-    due_at = NULL, worker = NULL, change = 'cancel', changed_at = ?, changed_by = ?, why = ?
+UPDATE tasks SET state = 'cancelled', outcome = iif(state = 'running', 'cancelled', outcome), due_at = NULL,
+    worker = NULL, change = 'cancel', changed_at = ?, changed_by = ?, why = ?
 WHERE id = ? AND state IN ('pending', 'running')
 """
 _REQUEUE = """
@@ -92,19 +105,58 @@ UPDATE tasks SET state = 'pending', outcome = 'died', error = ?, due_at = NULL, 
     change = 'release', changed_at = ?, changed_by = ?, why = 'the daemon ended while this ran'
 WHERE state = 'running'
 """
+# A cancelled task keeps the name of its report, until somebody has seen to it that no such report is in place.
+_WITHDRAWN = "UPDATE tasks SET report = NULL WHERE id = ? AND state = 'cancelled'"
+# An operator who tries poison again means all of it.
+_FORGIVE = """
+UPDATE tasks SET deaths = 0
+WHERE deaths > 0 AND sha256 = (SELECT sha256 FROM tasks WHERE id = ? AND state IN ('failed', 'cancelled'))
+"""
+_KNOW = "UPDATE tasks SET sha256 = ? WHERE id = ? AND state = 'running' AND attempt = ?"
+_SET_OPTIONS = "UPDATE tasks SET options = ? WHERE id = ? AND state = 'pending'"
+_ASK_FOR = "UPDATE tasks SET batch = ?, options = ? WHERE id = ? AND state = 'pending'"
+_WANT = "UPDATE tasks SET key = ? WHERE id = ? AND state = 'running' AND attempt = ?"
+_REUSE = "UPDATE tasks SET reused = ? WHERE id = ? AND state = 'running' AND attempt = ?"
+_KNOWN = """
+SELECT a.result, t.report FROM analyses a LEFT JOIN tasks t ON t.id = a.task AND t.state = 'completed' WHERE a.key = ?
+"""
+# Only what was found out with the key that the task has now: options may have changed between two attempts.
+_REMEMBER = """
+INSERT INTO analyses (key, task, made_at, result)
+SELECT t.key, t.id, ?, s.result FROM tasks t JOIN stages s ON s.task = t.id AND s.stage = 'analyze'
+WHERE t.id = ? AND t.state = 'completed' AND t.key IS NOT NULL
+ON CONFLICT (key) DO UPDATE SET task = excluded.task, made_at = excluded.made_at, result = excluded.result
+"""
+_FORGET_ANALYSES = f"""
+DELETE FROM analyses WHERE made_at < (SELECT made_at FROM analyses ORDER BY made_at DESC LIMIT 1 OFFSET {_ANALYSES_MOST})
+"""  # noqa: S608 (a constant)
+_BATCH = "INSERT INTO batches (id, name, kind, created_at) VALUES (?, ?, ?, ?)"
+_HOLD = "UPDATE batches SET hold = ? WHERE id = ? AND hold <> ?"
+_FREE = "UPDATE batches SET hold = '' WHERE substr(hold, 1, length(?)) = ?"
+_WAKE = "UPDATE tasks SET due_at = NULL WHERE id = ? AND state = 'pending' AND due_at < ?"
+_HURRY = f"UPDATE tasks SET due_at = NULL WHERE state = 'pending' AND change = 'release' AND due_at < {HELD}"  # noqa: S608
 _PROMOTE = "UPDATE tasks SET due_at = NULL WHERE state = 'pending' AND due_at <= ?"
+_ADVANCE = "UPDATE tasks SET due_at = due_at - ? WHERE state = 'pending' AND due_at < ?"
 _RESERVE = "UPDATE tasks SET report = ? WHERE id = ? AND state = 'running' AND attempt = ?"
-_MOVED = "UPDATE tasks SET home = ? WHERE id = ?"
+_MOVED = "UPDATE tasks SET home = ?, path = coalesce(?, path) WHERE id = ?"
 _PROGRESS = "UPDATE attempts SET stage = ?, fraction = ? WHERE task = ? AND number = ? AND ended_at IS NULL"
 _KEEP = """
 INSERT INTO stages (task, stage, attempt, made_at, result)
 SELECT id, ?, attempt, ?, ? FROM tasks WHERE id = ? AND state = 'running' AND attempt = ?
 ON CONFLICT (task, stage) DO UPDATE SET attempt = excluded.attempt, made_at = excluded.made_at, result = excluded.result
 """
-_FORGET_STAGES = "DELETE FROM stages WHERE task = ?"
-_FORGET_ENDED_STAGES = """
-DELETE FROM stages WHERE (SELECT state FROM tasks WHERE id = stages.task) NOT IN ('pending', 'running')
+_FORGET = """
+DELETE FROM stages WHERE task = ?1 AND stage = ?3
+    AND EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND state = 'running' AND attempt = ?2)
 """
+_HAS_ENDED = "(SELECT state FROM tasks WHERE id = stages.task) NOT IN ('pending', 'running')"
+# What lies at a service has to be taken away first; `tidied` deletes its row.
+_FORGET_STAGES = f"DELETE FROM stages WHERE task = ? AND stage <> '{REMOTE_STAGE}'"  # noqa: S608 (a constant)
+_FORGET_ENDED_STAGES = f"DELETE FROM stages WHERE stage <> '{REMOTE_STAGE}' AND {_HAS_ENDED}"  # noqa: S608
+_LEFTOVER = f"""
+SELECT task, result FROM stages WHERE stage = '{REMOTE_STAGE}' AND {_HAS_ENDED} ORDER BY task <= ?, task LIMIT 1
+"""  # noqa: S608
+_TIDIED = f"DELETE FROM stages WHERE task = ? AND stage = '{REMOTE_STAGE}' AND {_HAS_ENDED}"  # noqa: S608
 _SET = """
 INSERT INTO service (key, value, changed_at) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at
@@ -144,8 +196,10 @@ class TaskQueue:
     and the reading methods do, and may raise `sqlite3.Error`; a failed commit keeps the journal for the next try.
     """
 
-    def __init__(self, db: Database, clock: Clock, priorities: Priorities | None = None, actor: str = "daemon") -> None:
-        self._conn = db.conn
+    def __init__(
+        self, conn: sqlite3.Connection, clock: Clock, priorities: Priorities | None = None, actor: str = "daemon"
+    ) -> None:
+        self._conn = conn
         self._clock = clock
         self.priorities = priorities or Priorities()
         self._actor = actor
@@ -157,6 +211,12 @@ class TaskQueue:
         self._reserved: set[str] = set()
         self._staged: set[int] = set()
         """Tasks with rows in `stages`, as far as this process had to do with them."""
+        self._remote: set[int] = set()
+        """Those of them that have left something at a service."""
+        self._has_leftovers = True
+        """Whether a task may have ended so, since somebody last looked."""
+        self._leaves = False
+        """The same, once the journal is committed."""
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -193,7 +253,7 @@ class TaskQueue:
         """Wall time at which the next waiting task becomes ready; None when none waits."""
         if not self._due_known:
             self._next_due = self._conn.execute(
-                "SELECT min(due_at) FROM tasks WHERE state = 'pending' AND due_at IS NOT NULL"
+                "SELECT min(due_at) FROM tasks WHERE state = 'pending' AND due_at IS NOT NULL AND due_at < ?", (HELD,)
             ).fetchone()[0]
             self._due_known = True
         return self._next_due
@@ -204,6 +264,7 @@ class TaskQueue:
         changed = bool(version != self._data_version)
         if changed:
             self._data_version = version
+            self._has_leftovers = True
             self._forget_window()
         return changed
 
@@ -212,12 +273,30 @@ class TaskQueue:
         stages = dict(self._conn.execute("SELECT stage, result FROM stages WHERE task = ?", (task,)).fetchall())
         if stages:
             self._staged.add(task)
+        if REMOTE_STAGE in stages:
+            self._remote.add(task)
         return stages
 
     def kept_everywhere(self, stage: str) -> list[bytes]:
         """The results of `stage` that unfinished tasks keep, as JSON."""
-        rows = self._conn.execute("SELECT result FROM stages WHERE stage = ?", (stage,)).fetchall()
+        rows = self._conn.execute(
+            f"SELECT result FROM stages WHERE stage = ? AND NOT {_HAS_ENDED}",  # noqa: S608 (a constant)
+            (stage,),
+        ).fetchall()
         return [row[0] for row in rows]
+
+    def contents_running(self) -> list[str]:
+        """SHA-256 of what running tasks study, as far as it is known; at start, of those a dead daemon had in hand."""
+        rows = self._conn.execute("SELECT sha256 FROM tasks WHERE state = 'running' AND sha256 IS NOT NULL").fetchall()
+        return [row[0] for row in rows]
+
+    def leftover(self, after: int) -> tuple[int, bytes] | None:
+        """An ended task that has left something at a service, the next one after number `after`, and what it kept."""
+        if not self._has_leftovers:
+            return None
+        row = self._conn.execute(_LEFTOVER, (after,)).fetchone()
+        self._has_leftovers = row is not None
+        return row and (int(row[0]), bytes(row[1]))
 
     def still_running(self, task: int, attempt: int) -> bool:
         """Whether this attempt is the current one, as far as the disk knows."""
@@ -226,9 +305,30 @@ class TaskQueue:
         ).fetchone()
         return row is not None
 
-    def path_of(self, task: int) -> bytes:
-        """Where the source of a task was seen last."""
-        return bytes(self._conn.execute("SELECT path FROM tasks WHERE id = ?", (task,)).fetchone()[0])
+    def place_of(self, task: int) -> tuple[bytes, Home]:
+        """Where the source of a task was seen last, and whose folder that is."""
+        path, home = self._conn.execute("SELECT path, home FROM tasks WHERE id = ?", (task,)).fetchone()
+        return bytes(path), Home(home)
+
+    def deaths_of(self, task: int, sha256: str = "") -> int:
+        """How many workers the content of a task has felled, whatever its files were called."""
+        row = self._conn.execute("SELECT sha256, deaths FROM tasks WHERE id = ?", (task,)).fetchone()
+        content = sha256 or row[0]
+        if not content:
+            return int(row[1])
+        of_content = "SELECT coalesce(sum(deaths), 0) FROM tasks WHERE sha256 = ? AND deaths > 0 AND id <> ?"
+        return int(row[1]) + int(self._conn.execute(of_content, (content, task)).fetchone()[0])
+
+    def withdrawals(self) -> list[Task]:
+        """Cancelled tasks of which nobody knows whether a report is in place."""
+        rows = self._conn.execute(
+            f"SELECT {_TASK_COLUMNS} FROM tasks WHERE state = 'cancelled' AND report IS NOT NULL"  # noqa: S608 (a constant)
+        ).fetchall()
+        return [Task(*row) for row in rows]
+
+    def batches(self) -> list[tuple[int, str, str, str]]:
+        """Number, kind and name of every batch, oldest first, and why it is held."""
+        return list(self._conn.execute("SELECT id, kind, name, hold FROM batches ORDER BY id"))
 
     def name_taken(self, report: str) -> bool:
         """Whether another task has this report name, in the database or in the journal."""
@@ -237,15 +337,22 @@ class TaskQueue:
         return self._conn.execute("SELECT 1 FROM tasks WHERE report = ?", (report,)).fetchone() is not None
 
     def stranded(self) -> list[Stranded]:
-        """Ended tasks whose source still lies in the inbox: a crash came before the move."""
+        """Ended tasks whose source is not where it belongs: a crash came before the move."""
         rows = self._conn.execute(
-            f"SELECT state, sha256, error, {_TASK_COLUMNS} FROM tasks"  # noqa: S608 (a constant)
-            " WHERE home = 'inbox' AND state IN ('completed', 'failed')"
+            f"SELECT state, sha256, error, {_TASK_COLUMNS} FROM tasks WHERE {STRANDED}"  # noqa: S608 (constants)
         ).fetchall()
         return [
             Stranded(Task(*row[3:]), TaskState(row[0]), row[1] or "", _facts(row[2]) if row[2] else None)
             for row in rows
         ]
+
+    def pending_of(self, batch: int) -> list[Task]:
+        """Tasks of a batch that wait."""
+        rows = self._conn.execute(
+            f"SELECT {_TASK_COLUMNS} FROM tasks WHERE batch = ? AND state = 'pending'",  # noqa: S608 (a constant)
+            (batch,),
+        ).fetchall()
+        return [Task(*row) for row in rows]
 
     def is_live(self, task: int) -> bool:
         """Whether a task is pending or running."""
@@ -259,6 +366,13 @@ class TaskQueue:
         ).fetchall()
         return [Task(*row) for row in rows]
 
+    def waiting(self) -> list[Task]:
+        """Tasks in state pending, whatever they wait for."""
+        rows = self._conn.execute(
+            f"SELECT {_TASK_COLUMNS} FROM tasks WHERE state = 'pending'"  # noqa: S608 (a constant)
+        ).fetchall()
+        return [Task(*row) for row in rows]
+
     def service(self, key: str) -> object:
         """What was stored under `key` by `set_service`; None when nothing was."""
         row = self._conn.execute("SELECT value FROM service WHERE key = ?", (key,)).fetchone()
@@ -266,12 +380,25 @@ class TaskQueue:
 
     # -- transitions -------------------------------------------------------------------------------------------------
 
-    def add(self, new: NewTask, why: str = "") -> None:
-        """A settled video enters; if its file is queued already, only its name is brought up to date."""
+    def add(
+        self,
+        new: NewTask,
+        why: str = "",
+        batch: int | None = None,
+        options: str = "{}",
+        points: int = 0,
+        *,
+        elsewhere: bool = False,
+    ) -> None:
+        """A settled video enters; if its file is queued already, only its name is brought up to date.
+
+        `points` are added to the priority its size gives it; `elsewhere`: it lies outside the inbox and stays there.
+        """
         now = self._clock.wall()
-        priority = self.priorities.priority(new.size)
+        priority = self.priorities.priority(new.size) + points
         rank = self.priorities.rank(priority, now)
-        self._note(_ADD, (*_values(new), priority, rank, now, now, self._actor, why))
+        values = (*_values(new), priority, rank, now, now, self._actor, why, batch, options)
+        self._note(_ADD_ELSEWHERE if elsewhere else _ADD, values)
 
     def refuse(self, new: NewTask, error: ErrorFacts, on_row: OnRow) -> None:
         """Something that can never be a video is put on record as failed; `on_row` gets its number if it is new."""
@@ -295,6 +422,8 @@ class TaskQueue:
         """Its report is in place; `on_done` is called once that is on record."""
         values = (sha256 or None, self._clock.wall(), self._actor, why, task, attempt)
         self._note(_COMPLETE, values, on_lost, _whichever(on_done))
+        if task in self._staged:
+            self._note(_REMEMBER, (self._clock.wall(), task))
         self._forget_stages(task)
 
     def fail(
@@ -347,7 +476,8 @@ class TaskQueue:
         self._forget_stages(task)
 
     def requeue(self, task: int, why: str, on_lost: OnLost | None = None) -> None:
-        """An operator tries again, from the start."""
+        """An operator tries again, from the start; what the content did to workers is forgotten."""
+        self._note(_FORGIVE, (task,))
         self._note(_REQUEUE, (self._clock.wall(), self._actor, why, task), on_lost)
 
     def recover(self) -> None:
@@ -355,17 +485,32 @@ class TaskQueue:
         error = ErrorFacts(ErrorKind.CRASHED, "the daemon ended while this ran")
         self._note(_ABANDONED, (_json(error), self._clock.wall(), self._actor))
         self._note(_FORGET_ENDED_STAGES, ())
+        self._note(_FORGET_ANALYSES, ())
 
     # -- what goes with an attempt -----------------------------------------------------------------------------------
 
     def keep(self, task: int, attempt: int, stage: str, result: bytes) -> None:
         """A finished stage of the current attempt is stored."""
         self._staged.add(task)
+        if stage == REMOTE_STAGE:
+            self._remote.add(task)
         self._note(_KEEP, (stage, self._clock.wall(), result, task, attempt))
+
+    def forget(self, task: int, attempt: int, stage: str) -> None:
+        """A stage's result is of no use any more."""
+        if stage == REMOTE_STAGE:
+            self._remote.discard(task)
+        self._note(_FORGET, (task, attempt, stage))
+
+    def tidied(self, task: int) -> None:
+        """Nothing of an ended task lies at a service any more."""
+        self._note(_TIDIED, (task,))
 
     def _forget_stages(self, task: int) -> None:
         if task in self._staged:
             self._staged.discard(task)
+            self._leaves |= task in self._remote
+            self._remote.discard(task)
             self._note(_FORGET_STAGES, (task,))
 
     def progress(self, task: int, attempt: int, stage: str, fraction: float) -> None:
@@ -377,9 +522,63 @@ class TaskQueue:
         self._reserved.add(report)
         self._note(_RESERVE, (report, task, attempt))
 
-    def moved(self, task: int, home: Home) -> None:
-        """Its source file lies elsewhere now; the same identity may enter again."""
-        self._note(_MOVED, (home, task))
+    def moved(self, task: int, home: Home, path: bytes | None = None) -> None:
+        """Its source file lies elsewhere now, at `path` if that is known; the same identity may enter again."""
+        self._note(_MOVED, (home, path, task))
+
+    def know(self, task: int, attempt: int, sha256: str) -> None:
+        """The content of the current attempt's source."""
+        self._note(_KNOW, (sha256, task, attempt))
+
+    def want(self, task: int, attempt: int, key: str) -> None:
+        """The current attempt is about to find out what `key` stands for."""
+        self._note(_WANT, (key, task, attempt))
+
+    def analysis_of(self, key: str) -> tuple[bytes, str | None] | None:
+        """What was found out before, as JSON, and the name of the report made of it, if its task still has one."""
+        row = self._conn.execute(_KNOWN, (key,)).fetchone()
+        return None if row is None else (bytes(row[0]), row[1])
+
+    def reuse(self, task: int, attempt: int, report: str) -> None:
+        """The current attempt makes no report of its own: there is this one of the same content."""
+        self._note(_REUSE, (report, task, attempt))
+
+    def set_options(self, task: int, options: str) -> None:
+        """What was said for a task that waits, anew."""
+        self._note(_SET_OPTIONS, (options, task))
+
+    def ask_for(self, path: bytes, batch: int, options: str) -> bool:
+        """A manifest names this file of the inbox: False when it is not queued. One that waits gets batch and options."""
+        row = self._conn.execute(
+            "SELECT id, state FROM tasks WHERE path = ? AND home = 'inbox' ORDER BY id DESC LIMIT 1", (path,)
+        ).fetchone()
+        if row is not None and row[1] == TaskState.PENDING:
+            self._note(_ASK_FOR, (batch, options, row[0]))
+        return row is not None
+
+    def withdrawn(self, task: int) -> None:
+        """There is no report of this cancelled task; its name is free."""
+        self._note(_WITHDRAWN, (task,))
+
+    def add_batch(self, number: int, name: str, kind: str) -> None:
+        """A new batch, whose number the caller has chosen."""
+        self._note(_BATCH, (number, name, kind, self._clock.wall()))
+
+    def hold_batch(self, number: int, why: str) -> None:
+        """Start no task of the batch, for this reason; with an empty one, start them again."""
+        self._note(_HOLD, (why, number, why))
+
+    def free_batches(self, why: str) -> None:
+        """Start the tasks again of all batches whose reason begins so."""
+        self._note(_FREE, (why, why))
+
+    def wake(self, task: int) -> None:
+        """What a task has waited for has come."""
+        self._note(_WAKE, (task, HELD))
+
+    def hurry(self) -> None:
+        """What was given back for a while may come again at once: somebody has mended something."""
+        self._note(_HURRY, ())
 
     def set_service(self, key: str, value: object) -> None:
         """Store a small fact about the service, for `gsvrctl` and the next start."""
@@ -400,6 +599,10 @@ class TaskQueue:
     def journalled(self) -> int:
         """How many statements wait for `commit`."""
         return len(self._journal)
+
+    def clock_went_back(self, by_s: float) -> None:
+        """The wall clock was set back: what waits for a time must not wait for so much longer."""
+        self._note(_ADVANCE, (by_s, HELD))
 
     def promote(self) -> None:
         """Let tasks whose time has come join the line."""
@@ -425,19 +628,26 @@ class TaskQueue:
                     calls.append(on_lost)
                 elif on_row is not None and cursor.rowcount:
                     calls.append(partial(on_row, cursor.lastrowid or 0))
+            self._reach(_UNCOMMITTED)
             execute("COMMIT")
         except sqlite3.Error:
             if self._conn.in_transaction:
                 execute("ROLLBACK")
             raise
+        self._reach(_COMMITTED)
         self._after_commit()
         for call in calls:
             call()
+
+    def _reach(self, points: Mapping[str, str]) -> None:
+        reach_any(points, map(itemgetter(0), self._journal))
 
     def _after_commit(self) -> None:
         reordered = not _REORDERING.isdisjoint(map(itemgetter(0), self._journal))
         self._journal.clear()
         self._reserved.clear()
+        self._has_leftovers |= self._leaves
+        self._leaves = False
         self._window.handed.clear()
         if reordered:
             self._forget_window()
@@ -448,8 +658,47 @@ class TaskQueue:
         self._due_known = False
 
 
-_REORDERING = frozenset({_ADD, _RETRY, _RELEASE, _CANCEL, _REQUEUE, _ABANDONED, _PROMOTE})
+_REORDERING = frozenset(
+    {
+        _ADD,
+        _ADD_ELSEWHERE,
+        _RETRY,
+        _RELEASE,
+        _CANCEL,
+        _REQUEUE,
+        _ABANDONED,
+        _PROMOTE,
+        _HOLD,
+        _FREE,
+        _HURRY,
+        _ADVANCE,
+        _WAKE,
+    }
+)
 """Statements after which the line may be another one."""
+
+_UNCOMMITTED = {
+    _CLAIM: "claim.uncommitted",
+    _COMPLETE: "complete.uncommitted",
+    _FAIL: "fail.uncommitted",
+    _RELEASE: "release.uncommitted",
+    _MOVED: "moved.uncommitted",
+    _ABANDONED: "abandon.uncommitted",
+}
+"""Crash points of the transaction that has such a statement in it: all is written, nothing is durable."""
+_COMMITTED = {
+    _ADD: "add.committed",
+    _CLAIM: "claim.committed",
+    _KEEP: "keep.committed",
+    _RESERVE: "reserve.committed",
+    _COMPLETE: "complete.committed",
+    _FAIL: "fail.committed",
+    _RETRY: "retry.committed",
+    _RELEASE: "release.committed",
+    _MOVED: "moved.committed",
+    _ABANDONED: "abandon.committed",
+}
+"""And those right after it."""
 
 
 def _whichever(on_done: OnDone | None) -> OnRow | None:

@@ -69,6 +69,15 @@ class Template(Section):
     prompt: PromptTexts
     output: Output
 
+    @staticmethod
+    def from_json(text: str) -> Template:
+        """The template that `to_json` was asked for."""
+        return Template.model_validate_json(text)
+
+    def to_json(self) -> str:
+        """What its file says, to be sent to another process."""
+        return self.model_dump_json(exclude_unset=True)
+
     def in_language(self, language: str) -> Template:
         """This template with its answer in `language` (`auto` or BCP 47); one that names its language keeps it."""
         if self.language != "auto" or language == "auto":
@@ -87,6 +96,17 @@ class Template(Section):
             return Prompt(f"{put_out(self.prompt.system, typed)}\n\n{terms}", put_out(self.prompt.user, typed))
         except PromptError as error:
             raise ConfigError(f"the template {self.name} cannot be used: {error}", "Correct its prompt.") from error
+
+    def check_values(self, values: Mapping[str, object]) -> None:
+        """Whether all `values` are parameters and of their types. Raises `ConfigError` that lists what is wrong."""
+        known = ", ".join(self.parameters) or "none"
+        problems = [
+            f"{fold(name)}: there is no such parameter; there are: {known}"
+            for name in values
+            if name not in self.parameters
+        ]
+        self._read(values, problems)
+        self._refuse(problems)
 
     @property
     def fingerprint(self) -> str:
@@ -118,20 +138,29 @@ class Template(Section):
         """Every value that a prompt may use, of its type. Raises `ConfigError`."""
         typed: dict[str, object] = {"language": self.language, "part": 1, "parts": 1}
         problems = [f"{fold(name)}: there is no such value" for name in values if not self._takes(name)]
-        for name, parameter in self.parameters.items():
-            try:
-                typed[name] = parameter.rule.read(values.get(name, parameter.default))
-            except ValueError:
-                problems.append(f"{name}: found {fold(repr(values[name]))[:60]}; allowed: {parameter.rule.allowed}")
+        typed |= self._read(values, problems)
         for name in ("video_name", "duration_s", "part", "parts"):
             if name in values or name not in typed:
                 try:
                     typed[name] = _fact(name, values.get(name))
                 except ValueError as error:
                     problems.append(f"{name}: {error}")
+        self._refuse(problems)
+        return typed
+
+    def _read(self, values: Mapping[str, object], problems: list[str]) -> dict[str, object]:
+        """The parameters, of their types; what is wrong is added to `problems`."""
+        typed = {}
+        for name, parameter in self.parameters.items():
+            try:
+                typed[name] = parameter.rule.read(values.get(name, parameter.default))
+            except ValueError:
+                problems.append(f"{name}: found {fold(repr(values[name]))[:60]}; allowed: {parameter.rule.allowed}")
+        return typed
+
+    def _refuse(self, problems: Sequence[str]) -> None:
         if problems:
             raise ConfigError("\n  ".join([f"values for the template {self.name}:", *problems]), "Correct them.")
-        return typed
 
     def _takes(self, name: str) -> bool:
         return name in self.parameters or (name in FACTS and name != "language")

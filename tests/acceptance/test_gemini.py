@@ -4,39 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from support.daemon import Daemon
-from support.gemini.process import Served, serving
+from support.gemini.process import Served
 from support.gemini.rules import KEY
 from support.waiting import eventually
-
-DURATION_S = 81.4
-"""Of the sample."""
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Served]:
-    limits = {"concurrent": 2, "requests_per_minute": 400}
-    with serving(tmp_path, default_duration_s=DURATION_S, generate_s=0.05, limits=limits) as served:
-        yield served
-
-
-@pytest.fixture
-def gemini(daemon: Daemon, server: Served) -> Daemon:
-    daemon.environ = {"GEMINI_API_KEY": KEY, "GSVRD_GEMINI_BASE_URL": server.url}
-    return daemon
-
-
-def drop_many(daemon: Daemon, sample: Path, count: int) -> None:
-    for number in range(count):
-        path = daemon.drop(sample, f"{number:03}.mp4")
-        with path.open("ab") as file:
-            file.write(b"%d" % number)
 
 
 def test_a_key_in_the_environment_is_all_the_configuration_there_is(
@@ -76,35 +50,6 @@ def test_a_cost_limit_below_one_call_starts_nothing(gemini: Daemon, server: Serv
     assert server.meter()["by_route"].get("generate", 0) == 0
 
 
-@pytest.mark.timeout(300)
-def test_limits_hold_and_nothing_is_paid_twice_while_the_daemon_is_killed(
-    gemini: Daemon, server: Served, sample: Path
-) -> None:
-    count, chance = 30, random.Random(7)
-    gemini.environ |= {
-        "GSVRD_WORKERS__MAX": "4",
-        "GSVRD_ANALYZER__GEMINI__MAX_CONCURRENT": "2",
-        "GSVRD_ANALYZER__GEMINI__REQUESTS_PER_MINUTE": "300",
-    }
-    drop_many(gemini, sample, count)
-    for _ in range(3):
-        gemini.start()
-        done = gemini.counts()["completed"]
-        eventually(lambda: gemini.counts()["completed"] > done, 60)  # noqa: B023
-        eventually(lambda: chance.random() < 0.2)
-        gemini.kill()
-    gemini.start()
-    gemini.until_counts(200, completed=count, running=0, pending=0)
-    assert len([name for name in gemini.files("reports") if name.endswith(".md")]) == count
-    meter = server.meter()
-    assert meter["peak"]["generate"] <= 2
-    assert meter["peak_upload_sessions"] <= 2  # one, and the end of one whose daemon had just died
-    assert meter["by_status"].get("429", 0) == 0
-    assert max(meter["uploaded"].values()) <= 2
-    # A call that was under way when the daemon died may be asked once more; none that was answered and kept is.
-    assert sum(meter["answered"].values()) <= count + 3 * 2
-
-
 def test_the_key_is_in_nothing_the_daemon_wrote(gemini: Daemon, sample: Path) -> None:
     gemini.environ["GSVRD_LOGS__LEVEL"] = "debug"
     gemini.start()
@@ -130,3 +75,109 @@ def test_a_small_stand_in_is_sent_where_it_is_asked_for(gemini: Daemon, server: 
     received = sum(entry["bytes_in"] for entry in server.meter()["entries"] if entry["route"] == "upload.chunk")
     assert 10_000 < received < sample.stat().st_size
     assert not list((gemini.home / "state" / "work").rglob("*.mp4"))
+
+
+# What lies at the service
+
+
+def remote_files(server: Served) -> list[str]:
+    found: list[str] = server.meter()["files_alive"]
+    return found
+
+
+def test_the_file_of_a_video_that_is_given_up_is_deleted(gemini: Daemon, server: Served, sample: Path) -> None:
+    gemini.environ["GSVRD_RETRY__MAX_RETRIES"] = "0"
+    server.script(faults=[{"kind": "text", "text": "I cannot.", "calls": None}])
+    gemini.start()
+    gemini.drop(sample)
+    gemini.until_counts(60, failed=1)
+    eventually(lambda: not remote_files(server), 20)
+    assert server.meter()["by_route"]["files.delete"] == 1
+
+
+def test_the_file_of_a_video_that_fells_its_worker_is_deleted(gemini: Daemon, server: Served, sample: Path) -> None:
+    gemini.environ["GSVRD_RETRY__POISON_LIMIT"] = "1"
+    server.script(faults=[{"kind": "hang", "calls": None}])
+    gemini.start()
+    gemini.drop(sample)
+    eventually(lambda: server.meter()["by_route"].get("generate"), 60)
+    assert remote_files(server)
+    for worker in gemini.workers():
+        worker.kill()
+    gemini.until_counts(60, failed=1)
+    eventually(lambda: not remote_files(server), 20)
+
+
+def test_the_file_of_a_cancelled_video_is_deleted_but_not_during_a_pause(
+    gemini: Daemon, server: Served, sample: Path
+) -> None:
+    server.script(faults=[{"kind": "hang", "calls": None}])
+    gemini.start()
+    gemini.drop(sample)
+    eventually(lambda: server.meter()["by_route"].get("generate"), 60)
+    gemini.ctl("pause")
+    assert gemini.ctl("cancel", sample.name).returncode == 0
+    gemini.until_counts(60, cancelled=1, running=0)
+    assert remote_files(server)
+    assert "files.delete" not in server.meter()["by_route"]
+    gemini.ctl("resume")
+    eventually(lambda: not remote_files(server), 20)
+
+
+def test_a_file_that_cannot_be_deleted_now_is_deleted_at_the_next_start(
+    gemini: Daemon, server: Served, sample: Path
+) -> None:
+    gemini.environ["GSVRD_RETRY__MAX_RETRIES"] = "0"
+    server.script(
+        faults=[
+            {"kind": "text", "text": "I cannot.", "calls": None},
+            {"kind": "internal", "route": "files.delete", "calls": None},
+        ]
+    )
+    gemini.start()
+    gemini.drop(sample)
+    gemini.until_counts(60, failed=1)
+    eventually(lambda: [row for row in gemini.events if row["event"] == "leftovers_stay"], 20)
+    gemini.stop()
+    assert server.meter()["by_route"]["files.delete"] == 1, "no tight loop"
+    server.script(clear=True)
+    gemini.start()
+    eventually(lambda: not remote_files(server), 20)
+
+
+def test_an_answer_that_was_of_no_use_is_asked_for_anew(gemini: Daemon, server: Served, sample: Path) -> None:
+    server.script(faults=[{"kind": "text", "text": "I cannot.", "calls": [1, 2]}])
+    gemini.start()
+    gemini.drop(sample)
+    gemini.until_counts(90, completed=1)
+    assert server.meter()["by_route"]["generate"] == 3
+    assert len(server.meter()["uploaded"]) == 1
+    assert remote_files(server) == []
+
+
+def test_two_installations_with_one_key_leave_each_others_files_alone(
+    gemini: Daemon, server: Served, sample: Path, tmp_path: Path
+) -> None:
+    server.script(faults=[{"kind": "hang", "calls": [1]}])
+    gemini.start()
+    gemini.drop(sample)
+    eventually(lambda: server.meter()["by_route"].get("generate"), 60)
+    kept = remote_files(server)
+    other = Daemon(tmp_path / "other", dict(gemini.environ))
+    (other.home / "inbox").mkdir(parents=True)
+    try:
+        other.start()
+        other.drop(sample)
+        other.until_counts(60, completed=1)
+        assert remote_files(server) == kept
+    finally:
+        other.stop()
+    other.start()
+    second = other.drop(sample, "again.mp4")
+    with second.open("ab") as file:
+        file.write(b"another one")
+    other.until_counts(60, completed=2)
+    other.stop()
+    assert remote_files(server) == kept
+    uploads = {name for entry in server.meter()["entries"] for name in entry["files"]}
+    assert len({name.split("-")[1] for name in uploads}) == 2

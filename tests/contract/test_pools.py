@@ -10,7 +10,7 @@ from support import works
 from support.waiting import eventually
 
 from gsvrd.clock import SystemClock
-from gsvrd.errors import ErrorKind
+from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.pool.base import Pool
 from gsvrd.pool.inline import InlinePool
 from gsvrd.pool.messages import Assign, Died, Event, Failed, Finished, Keep, Progress, Reserve, Reserved
@@ -149,3 +149,37 @@ def test_workers_say_what_they_do(pool: Pool, tmp_path: Path) -> None:
     assert sorted(str(worker.task) for worker in pool.workers()) == ["9", "None"]
     (tmp_path / "go").touch()
     assert hear(pool, 1) == [Finished(9, 1)]
+
+
+TOO_LONG = ErrorFacts(ErrorKind.NETWORK, "it took too long")
+
+
+def test_what_takes_longer_than_its_limit_ends_the_attempt_for_the_reason_given(pool: Pool, tmp_path: Path) -> None:
+    start(pool, 1)
+    pool.assign(Assign(1, 1, name=f"wait:{tmp_path / 'never'}"))
+    pool.limit(1, "a call", 0.01, TOO_LONG)
+    assert hear(pool, 1) == [Died(1, 1, TOO_LONG)]
+    eventually(lambda: pool.events() == [] and pool.free() == 1)
+
+
+def test_a_limit_that_was_lifted_or_renewed_ends_nothing(pool: Pool, tmp_path: Path) -> None:
+    start(pool, 1)
+    go = tmp_path / "go"
+    pool.assign(Assign(1, 1, name=f"wait:{go}"))
+    pool.limit(1, "a call", 0.001, TOO_LONG)
+    pool.limit(1, "a call", None)
+    pool.limit(1, "a stage", 0.001, TOO_LONG)
+    pool.limit(1, "a stage", 60.0, TOO_LONG)
+    eventually(lambda: pool.events() == [] and (pool.next_deadline() or 0.0) > SystemClock().monotonic() + 50)
+    go.touch()
+    assert hear(pool, 1) == [Finished(1, 1)]
+
+
+def test_limits_end_with_their_attempt(pool: Pool, tmp_path: Path) -> None:
+    start(pool, 1)
+    pool.assign(Assign(1, 1, name="done:"))
+    pool.limit(1, "a stage", 60.0, TOO_LONG)
+    assert hear(pool, 1) == [Finished(1, 1)]
+    assert pool.next_deadline() is None
+    pool.limit(1, "a stage", 0.0, TOO_LONG)  # nobody works on it any more
+    assert pool.next_deadline() is None

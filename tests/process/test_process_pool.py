@@ -186,3 +186,24 @@ def test_the_fork_server_is_told_apart_from_the_main_module(tmp_path: Path) -> N
     )
     subprocess.run([sys.executable, script], check=True, timeout=30)
     assert marker.read_text() == "__main__\n"
+
+
+def test_the_end_of_the_fork_server_is_laid_to_no_video_and_its_workers_are_replaced(
+    pool: ProcessPool, tmp_path: Path
+) -> None:
+    worker = pool.workers()[0].pid
+    heard: list[Event] = []
+    pool.assign(Assign(1, 1, name=f"wait:{tmp_path / 'never'}"))
+    psutil.Process(worker).parent().kill()  # type: ignore[union-attr]
+
+    def ended() -> bool:
+        heard.extend(pool.events())
+        return bool(heard)
+
+    eventually(ended)
+    assert [(event.error.kind, "fork server" in event.error.message) for event in heard if isinstance(event, Died)] == [
+        (ErrorKind.PLACE, True)
+    ]
+    eventually(lambda: not lives(worker))
+    eventually(lambda: pool.events() == [] and pool.free() == 1)
+    assert end_of(pool, "done:") == Finished(1, 1)

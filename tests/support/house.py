@@ -12,12 +12,14 @@ import msgspec
 
 from gsvrd.clock import ManualClock
 from gsvrd.config.models import Config
-from gsvrd.daemon.attempts import Attempts
+from gsvrd.daemon.attempts import Attempts, Patience
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.permits import Permits, Terms
 from gsvrd.daemon.placing import Places
+from gsvrd.daemon.seeking import Seeking
 from gsvrd.daemon.supervisor import AfterCommit, Timers
+from gsvrd.daemon.trouble import Trouble
 from gsvrd.intake.identity import Identity
 from gsvrd.model import NewTask, report_owner
 from gsvrd.policy.breaker import Breaker
@@ -29,9 +31,9 @@ from gsvrd.pool.messages import Assign, Finished
 from gsvrd.pool.worker import Desk
 from gsvrd.reports.write import temporary_directory, write_report
 from gsvrd.store.ledger import Ledger
+from gsvrd.store.opening import open_database
 from gsvrd.store.queue import TaskQueue
 from gsvrd.store.reading import Reading
-from gsvrd.store.schema import open_database
 from support import works
 from support.intakes import put
 from support.waiting import eventually
@@ -61,7 +63,7 @@ class House:
         ):
             path.mkdir(exist_ok=True)
         self.db = open_database(self.config.state / "gsvrd.db", create=True)
-        self.reading = Reading(self.db.conn)
+        self.reading = Reading(self.db)
         self.open()
 
     def open(self) -> None:
@@ -75,15 +77,17 @@ class House:
             self.queue,
             self.filing,
             self.doors,
+            Trouble((), self.filing, self.doors, self.clock, self.timers.later),
             self.clock,
             self.after_commit,
             self.timers.later,
+            Seeking(lambda: 0, lambda: 0, self.filing, self.after_commit, self.timers.later),
             lambda path, _: self.came_back.append(path),
         )
         self.permits = Permits(
             terms=Terms("project", self.cost, self.prices),
             limiter=APILimiter(self.limits),
-            ledger=Ledger(self.db.conn, self.clock, self.queue.note),
+            ledger=Ledger(self.db, self.clock, self.queue.note),
             breaker=Breaker(),
             pool=self.pool,
             doors=self.doors,
@@ -91,6 +95,8 @@ class House:
             after_commit=self.after_commit,
             later=self.timers.later,
             remember=self.queue.set_service,
+            hold=self.queue.hold_batch,
+            free=self.queue.free_batches,
             chance=lambda: 0.5,
         )
         self.permits.restore()
@@ -101,7 +107,7 @@ class House:
             placing=self.places,
             governor=self.permits,
             clock=self.clock,
-            timeout_s=0.0,
+            patience=Patience(),
             after_commit=self.after_commit,
             chance=lambda: 0.5,
         )
@@ -145,7 +151,7 @@ class House:
         path = self.config.inbox / file
         self.queue.add(NewTask(os.fsencode(path), file, *_identity(path)))
         self.queue.commit()
-        return int(self.db.conn.execute("SELECT max(id) FROM tasks").fetchone()[0])
+        return int(self.db.execute("SELECT max(id) FROM tasks").fetchone()[0])
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -173,7 +179,7 @@ class House:
     def rest(self) -> None:
         """Turn until nothing is under way and nothing could start; what waits for a time goes on waiting."""
         ready = "SELECT 1 FROM tasks WHERE state = 'pending' AND due_at IS NULL OR state = 'running'"
-        self.until(lambda: not self.is_busy and (self.doors.closed or not self.db.conn.execute(ready).fetchone()))
+        self.until(lambda: not self.is_busy and (self.doors.closed or not self.db.execute(ready).fetchone()))
 
     def settle(self) -> None:
         """Start nothing; turn until nothing is under way but what workers have in hand."""

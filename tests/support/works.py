@@ -25,6 +25,18 @@ def behave(assign: Assign, desk: Desk) -> Finished:
     return _VERBS[verb](assign, desk, argument)
 
 
+def _poison(assign: Assign, desk: Desk, argument: str) -> Finished:
+    """Says what its content is, and never comes back."""
+    desk.know(argument)
+    return _hang(assign, desk, "")
+
+
+def _stall(assign: Assign, desk: Desk, argument: str) -> Finished:
+    """Begins a stage and never ends it."""
+    desk.progress(argument, 0.0)
+    return _hang(assign, desk, "")
+
+
 def _done(assign: Assign, desk: Desk, argument: str) -> Finished:
     return Finished(assign.task, assign.attempt, sha256=argument)
 
@@ -102,6 +114,8 @@ def _report_self(assign: Assign, desk: Desk, argument: str) -> Finished:
 
 _VERBS = {
     "done": _done,
+    "poison": _poison,
+    "stall": _stall,
     "stages": _stages,
     "reserve": _reserve,
     "refuse": _refuse,

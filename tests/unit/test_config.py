@@ -161,6 +161,19 @@ def test_paths_are_absolute_and_below_the_home_unless_said_otherwise(
     assert load(Path("sub"), None, {}).state == tmp_path / "sub" / "state"
 
 
+def test_roots_are_directories_like_the_others(loaded: Load, problems: Problems, tmp_path: Path) -> None:
+    assert loaded("intake: {roots: [/srv/videos, more]}").roots == (Path("/srv/videos"), tmp_path / "more")
+    assert loaded("").roots == ()
+    assert len(problems("intake: {roots: ['']}")) == 1
+
+
+@pytest.mark.parametrize("file", ["/etc/x.json", "~/x.json", "../x.json", "a/../../x.json", "a/..", "."])
+def test_a_progress_file_stays_below_the_reports(loaded: Load, problems: Problems, file: str) -> None:
+    assert len(problems(f"batch: {{progress_file: {file}}}")) == 1
+    assert loaded("batch: {progress_file: ..a/.b/c..json}").batch.progress_file == "..a/.b/c..json"
+    assert loaded("batch: {progress_file: ''}").batch.progress_file == ""
+
+
 def test_a_tilde_is_the_home_of_the_user(loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     assert loaded("directories: {reports: ~/lessons}").reports == Path("/home/ada/lessons")
@@ -184,6 +197,16 @@ def test_variables_go_before_the_file(loaded: Load) -> None:
 
 def test_a_variable_with_a_list_is_written_as_yaml(loaded: Load) -> None:
     assert loaded("", {"GSVRD_INTAKE__SUFFIXES": "[.mp4, '.mov']"}).intake.suffixes == (".mp4", ".mov")
+
+
+def test_values_for_a_template_are_named_freely_and_typed_by_the_template(loaded: Load, problems: Problems) -> None:
+    text = "parameters: {terms: 5, topics: [light, 2], plain: yes}"
+    assert loaded(text).parameters == {"terms": "5", "topics": ["light", "2"], "plain": "yes"}
+    assert loaded("parameters:").parameters == loaded("").parameters == {}
+    assert loaded(text, {"GSVRD_PARAMETERS": "{terms: 6}"}).parameters == {"terms": "6"}
+    (nested,) = problems("parameters: {a: {b: c}}")
+    assert "the value of a is neither plain nor a list" in nested
+    assert "allowed: a map of names to values" in problems("parameters: [a]")[0]
 
 
 def test_a_variable_with_braces_or_colons_is_plain_text(loaded: Load) -> None:

@@ -1,12 +1,12 @@
 """The video at the service: sent when somebody needs it, waited for, sent again if it has gone, removed in the end.
 
-One `Film` lives for one attempt. What was sent is kept as the stage `upload`, so that the next attempt finds it.
+One `Film` lives for one attempt. What was sent is kept as the stage `REMOTE_STAGE`, so that the next attempt finds it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,10 +23,9 @@ from gsvrd.analyzers.gemini.service import GeminiService, RemoteFile, ServiceFau
 from gsvrd.analyzers.gemini.settings import GeminiSettings
 from gsvrd.analyzers.gemini.upload import Parcel, Uploader, mime_of
 from gsvrd.errors import ErrorKind, TaskError
+from gsvrd.model import REMOTE_STAGE
 from gsvrd.policy.limiter import Lane
 
-STAGE = "upload"
-PREFIX = "files/gsvrd-"
 _NAMES = 9
 """How many names of one content are tried: another task may have sent the same bytes."""
 _STALE_S = 12 * 3600.0
@@ -80,7 +79,7 @@ class Film:
         """
         while True:
             if self._uploaded is None:
-                self._uploaded = self.bench.keep(STAGE, Uploaded, self._send)
+                self._uploaded = self.bench.keep(REMOTE_STAGE, Uploaded, self._send)
             if self._is_active:
                 return self._uploaded
             try:
@@ -94,29 +93,28 @@ class Film:
     def gone(self) -> None:
         """The service says that there is no such file: the next look sends it again."""
         self._uploaded, self._is_active = None, False
-        self.bench.forget(STAGE)
+        self.bench.forget(REMOTE_STAGE)
 
     def inactive(self) -> None:
         """The service says that the file is not ready: the next look waits for it."""
         self._is_active = False
 
     def remove(self) -> None:
-        """Take the file away from the service, if it is there; a failure is only logged, since a sweep finds it."""
+        """Take the file away from the service, if it is there; what stays is taken away by a chore."""
         name = self._uploaded.name if self._uploaded else self._kept_name()
         if not name:
             return
         try:
-            self.service.delete(name)
+            delete(self.service, name)
         except ServiceFault as fault:
-            if verdict_of(fault).trouble is not Trouble.FILE_GONE:
-                structlog.get_logger().warning("gemini_file_left", file=name, reason=str(fault))
-                return
+            structlog.get_logger().warning("gemini_file_left", file=name, reason=str(fault))
+            return
         self.gone()
 
     def _kept_name(self) -> str:
         """What an earlier attempt sent, if this one has not needed it."""
         try:
-            return self.bench.keep(STAGE, Uploaded, _not_kept).name
+            return self.bench.keep(REMOTE_STAGE, Uploaded, _not_kept).name
         except _NotKeptError:
             return ""
 
@@ -164,7 +162,7 @@ class Film:
         except ServiceFault as fault:
             if verdict_of(fault).trouble is Trouble.STORAGE:
                 with suppress(ServiceFault):  # of the two, the full store is the one to tell
-                    sweep_orphans(self.service, frozenset(), older_than=time.time() - _STALE_S)
+                    sweep_orphans(self.service, self.settings.prefix, older_than=time.time() - _STALE_S)
             raise
         return Uploaded(
             name=file.name,
@@ -180,7 +178,7 @@ class Film:
         for number in range(1, _NAMES + 1):
             parcel = self._parcel(payload, number)
             try:
-                sent = self.uploader.upload(parcel, lambda share: self.bench.progress(STAGE, share))
+                sent = self.uploader.upload(parcel, lambda share: self.bench.progress(REMOTE_STAGE, share))
                 return sent or self.service.get(parcel.name)
             except ServiceFault as fault:
                 if verdict_of(fault).trouble is not Trouble.TAKEN:
@@ -195,7 +193,7 @@ class Film:
             path=payload.path,
             size_bytes=payload.size_bytes,
             mime_type=payload.mime_type,
-            name=f"{PREFIX}{self.bench.facts.sha256[:16]}-{number}",
+            name=f"{self.settings.stem(self.bench.facts.sha256)}{number}",
             label=f"gsvrd {self.bench.name}"[:200],
         )
 
@@ -217,22 +215,30 @@ class Film:
             self.pause(self.settings.poll_s)
 
 
-def sweep_orphans(service: GeminiService, alive: Set[str], older_than: float | None = None) -> list[str]:
+def sweep_orphans(
+    service: GeminiService, prefix: str, older_than: float, alive: Callable[[str], bool] = lambda _: False
+) -> list[str]:
     """Delete files of ours that no task knows; returns their names.
 
-    `alive`: names in kept `upload` stages. `older_than`: only those made before this wall time. Raises `ServiceFault`.
+    `prefix`: how the names of ours begin. `older_than`: only those made before this wall time. `alive`: whether a task may
+    want the file of that name. Raises `ServiceFault`.
     """
     swept = []
     for file in service.files():
-        is_ours = file.name.startswith(PREFIX) and file.name not in alive
-        if is_ours and (older_than is None or file.created_at < older_than):
-            try:
-                service.delete(file.name)
-            except ServiceFault as fault:
-                if verdict_of(fault).trouble is not Trouble.FILE_GONE:
-                    raise
+        is_ours = file.name.startswith(prefix) and not alive(file.name)
+        if is_ours and file.created_at < older_than:
+            delete(service, file.name)
             swept.append(file.name)
     return swept
+
+
+def delete(service: GeminiService, name: str) -> None:
+    """See to it that there is no such file. Raises `ServiceFault`."""
+    try:
+        service.delete(name)
+    except ServiceFault as fault:
+        if verdict_of(fault).trouble is not Trouble.FILE_GONE:
+            raise
 
 
 def _not_kept() -> Uploaded:

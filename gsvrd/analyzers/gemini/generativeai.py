@@ -5,6 +5,7 @@ It can send neither clips nor settings that hold costs down. Its configuration i
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,6 +38,8 @@ class GenerativeaiService:
         palm.configure(api_key=endpoint.key, transport="rest", client_options={"api_endpoint": endpoint.base_url})
         self._files: Any = client.get_default_file_client()
         speakers: list[Any] = [self._files, client.get_default_generative_client()]
+        # The first client takes the loggers below `google` away from everybody; their warnings belong into our log.
+        logging.getLogger("google").propagate = True
         for speaker in speakers:
             # There is no public way to this session, and no other to a total deadline and to one request a call.
             session = speaker.transport._session

@@ -40,21 +40,36 @@ class GeminiSettings:
     tokens_per_second: float = 102.0
     """What a second of video with sound weighs at one picture a second and the default resolution."""
     count_tokens: bool = False
-    """Ask the service for the weight of a request instead of estimating it."""
-    max_output_tokens: int = 32_768
-    """Thinking included."""
+    """Ask the service for the weight of a request instead of estimating it; not counted against the limits."""
+    max_output_tokens: int = 0
+    """Thinking included; 0 leaves it to the template."""
     most_output_tokens: int = 65_536
     """What the model allows: an answer that was cut off may have so many the second time."""
     temperature: float | None = None
+    """None leaves it to the template."""
     thinking: Literal["", "minimal", "low", "medium", "high"] = ""
+    """Empty leaves it to the template."""
     media_resolution: Literal["", "low", "medium", "high"] = ""
     fps: float | None = None
     """Pictures a second that the model sees; left out, it takes one."""
     proxy: Literal["auto", "always", "never"] = "auto"
     """Whether a small stand-in is sent instead of a large file."""
+    installation: str = "00000000"
+    """Eight hex digits in the names of our files at the service: those of other installations are left alone."""
     started_at: float = 0.0
     """When the daemon started: files of ours at the service that are older, and not among `kept_files`, are orphans."""
     kept_files: tuple[str, ...] = ()
     """Names of files that unfinished tasks still want."""
+    kept_contents: tuple[str, ...] = ()
+    """SHA-256 of videos whose file may have arrived just before the daemon died: they are found again by their names."""
     flex: bool = False
     """Half the price for an answer that may take minutes; where it is refused, the ordinary tier is asked."""
+
+    @property
+    def prefix(self) -> str:
+        """How the names of our files at the service begin."""
+        return f"files/gsvrd-{self.installation}-"
+
+    def stem(self, sha256: str) -> str:
+        """How the names of a video's files begin; a number follows."""
+        return f"{self.prefix}{sha256[:16]}-"

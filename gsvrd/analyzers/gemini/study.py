@@ -25,6 +25,7 @@ from gsvrd.analyzers.gemini.settings import GeminiSettings
 from gsvrd.analyzers.gemini.split import Part
 from gsvrd.errors import ConfigError, ErrorKind, TaskError
 from gsvrd.policy.limiter import Lane
+from gsvrd.templates.model import ModelSettings
 
 CUT_OFF = "MAX_TOKENS"
 _HALVED_FROM_S = 600.0
@@ -51,6 +52,11 @@ class Prompt(Protocol):
 
 class LessonTemplate(Protocol):
     """What is asked, and what the answer must hold; `gsvrd.templates.model.Template` is one."""
+
+    @property
+    def model(self) -> ModelSettings:
+        """How the model is run, where the configuration does not say it."""
+        ...
 
     def render(self, values: Mapping[str, object]) -> Prompt:
         """The prompt. `values`: `video_name`, `duration_s` of what the model is given, `part` and `parts`, and more.
@@ -130,7 +136,7 @@ class Study:
                 # The decoder of JSON cannot go on in the middle of an object: the whole of it again, with more room.
                 asked, draft = roomy, self._draft("longer answer", part, roomy)
         if draft.finish == CUT_OFF:
-            hint = "Raise analyzer.gemini.max_output_tokens, or lower analyzer.gemini.max_duration_s."
+            hint = "Raise model.max_output_tokens in the template, or lower analyzer.gemini.max_duration."
             raise self._unusable("The answer does not fit into the tokens allowed for it.", draft, part, hint)
         return [(part, self._usable(draft, part, asked))]
 
@@ -253,6 +259,8 @@ class Study:
 
     def _tokens_in(self, request: Request, part: Part) -> int:
         if self.settings.count_tokens:
+            # It asks for no permit: Google bills nothing for it, and counts it by a quota of its own, far above that of
+            # generate calls, which it would halve if it were counted there. Each one comes before a call that asks.
             return self.service.count(request) + weight.of_texts(request, with_turns=False)
         video = part.length_s * weight.per_second(self.settings) * weight.UPWARDS
         return math.ceil(video) + weight.of_texts(request, with_turns=True)

@@ -5,6 +5,8 @@ Importing this package is cheap: decoders and engines are imported by the rooms 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gsvrd.analysis import Analysis
 from gsvrd.analyzers.base import Workbench
 from gsvrd.analyzers.local.settings import LocalSettings
@@ -39,3 +41,6 @@ class LocalAnalyzer:
         analysis = compose.compose(bench, slides, writing, speech)
         bench.progress("writing", 1.0)
         return analysis
+
+    def discard(self, kept: Mapping[str, bytes]) -> None:
+        """Nothing lies elsewhere."""

@@ -9,6 +9,7 @@ from gsvrd.analyzers.base import Workbench
 from gsvrd.analyzers.local import text
 from gsvrd.analyzers.local.stages import Slides, Speech, Writing
 from gsvrd.analyzers.local.words import say
+from gsvrd.templates.scripts import primary
 
 
 def compose(bench: Workbench, slides: Slides, writing: Writing, speech: Speech) -> Analysis:
@@ -31,7 +32,15 @@ def compose(bench: Workbench, slides: Slides, writing: Writing, speech: Speech) 
         transcript=speech.lines,
         quiz=text.quiz(material, terms),
         steps=_steps(slides, writing, speech, language, written=bool(summary or terms)),
-        gaps=_gaps(bench, slides, writing, speech, language, empty=not summary and not terms),
+        gaps=_gaps(
+            bench,
+            slides,
+            writing,
+            speech,
+            language,
+            empty=not summary and not terms,
+            foreign=spoken != "und" and primary(spoken) != primary(language),
+        ),
     )
 
 
@@ -60,9 +69,10 @@ def _steps(slides: Slides, writing: Writing, speech: Speech, language: str, *, w
 
 
 def _gaps(
-    bench: Workbench, slides: Slides, writing: Writing, speech: Speech, language: str, *, empty: bool
+    bench: Workbench, slides: Slides, writing: Writing, speech: Speech, language: str, *, empty: bool, foreign: bool
 ) -> tuple[str, ...]:
     keys = ["" if bench.facts.video_codec else "no_picture", writing.gap, speech.gap, "nothing" if empty else ""]
+    keys.append("not_translated" if foreign else "")
     gaps = [say(key, language) for key in keys if key]
     damaged = max(slides.damaged, speech.damaged)
     if damaged:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gsvrd.analyzers.limits import MAX_PIXELS
 from gsvrd.analyzers.local import media
 
 Gray = NDArray[np.uint8]
@@ -104,7 +105,7 @@ def shrink(frame: Any) -> Gray:
 
 def _prepare(stream: Any, skip: str, *, quick: bool, threads: int) -> None:
     context = stream.codec_context
-    context.options = {"max_pixels": str(media.MAX_PIXELS), **({"skip_loop_filter": "all"} if quick else {})}
+    context.options = {"max_pixels": str(MAX_PIXELS), **({"skip_loop_filter": "all"} if quick else {})}
     context.thread_count = threads
     context.skip_frame = skip
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsvrd.analysis import Chapter
+from gsvrd.analyzers.limits import MAX_PIXELS
 from gsvrd.errors import ErrorKind, TaskError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ DEMUXERS = (
     *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "dv", "wtv"),
     *("mp3", "wav", "w64", "flac", "aac", "aiff", "caf", "amr"),
 )
-MAX_PIXELS = 40_000_000
 _MAX_FAILED_READS = 100
 _BACK_S = 1.0
 _GAP_S = 300.0

@@ -46,6 +46,11 @@ _TABLE: dict[str, tuple[str, str]] = {
     ),
     "no_speech": ("No speech was heard.", "没有听到语音。"),
     "no_sound": ("The video has no sound track and no subtitles.", "视频没有声音，也没有字幕。"),
+    "not_translated": (
+        "The report was asked for in another language; nothing is translated on this machine, so what is said and shown "
+        "stands here as it is in the video.",
+        "要求的报告语言与视频不同；本机不做翻译，讲话和画面文字均保留视频原文。",
+    ),
     "damaged": ("Damaged spots in the file that were passed over: {}.", "文件中被跳过的损坏处：{}。"),
     "picture_lost": ("Chapters whose picture could not be decoded: {}.", "画面无法解码的章节：{}。"),
     "nothing": (

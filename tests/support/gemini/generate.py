@@ -44,11 +44,15 @@ class Ask:
 
     text: str
     """All prompt texts and the system instruction."""
+    orders: str
+    """The system instruction, and below it what the user says first: later turns quote and mend."""
     clips: tuple[Clip, ...]
     schema: Mapping[str, Any] | None
     wants_json: bool
     max_output_tokens: int | None
     thinking_budget: int | None
+    thinking_level: str
+    temperature: float | None
     resolution: str
     flex: bool
 
@@ -95,13 +99,18 @@ def read(body: Mapping[str, Any]) -> Ask:
     budget = thinking.get("thinkingBudget")
     if str(thinking.get("thinkingLevel", "")).upper() in ("MINIMAL", "LOW"):
         budget = 0
+    system = list(_parts(inner.get("systemInstruction")))
+    first = _list(inner.get("contents"))[:1]
     return Ask(
         text="\n".join(told),
+        orders="\n".join(part["text"] for part in [*system, *_parts(first)] if "text" in part),
         clips=tuple(_clip(part) for part in parts if "fileData" in part),
         schema=schema,
         wants_json=settings.get("responseMimeType") == "application/json",
         max_output_tokens=settings.get("maxOutputTokens"),
         thinking_budget=budget,
+        thinking_level=str(thinking.get("thinkingLevel") or ""),
+        temperature=settings.get("temperature"),
         resolution=str(settings.get("mediaResolution") or ""),
         flex=str(inner.get("serviceTier") or "").lower() == "flex",
     )
@@ -118,7 +127,9 @@ def videos(rules: Rules, ask: Ask, found: list[File]) -> list[Video]:
 
 
 def weigh(model: Model, ask: Ask, seen: list[Video]) -> int:
-    """Prompt tokens. Raises `Refusal` beyond the model's context."""
+    """Prompt tokens. Raises `Refusal` beyond the model's context, and for what the model does not know."""
+    if ask.thinking_level and not model.has_levels:
+        raise refusals.bad_request("Thinking level is not supported for this model.")
     frame = model.frame_tokens
     if "LOW" in ask.resolution:
         frame = model.frame_tokens_low
@@ -176,7 +187,7 @@ def mark_of(file: File | None) -> str:
 def _made(rules: Rules, ask: Ask, seen: list[Video], fault: Fault | None) -> _Made:
     video = seen[0] if seen else Video(None, 0.0, rules.default_duration_s)
     hint = video.file.hints.get("lang", "") if video.file else ""
-    language = rules.language or lessons.language_asked(ask.text, hint)
+    language = rules.language or lessons.language_asked(ask.orders, hint)
     shift = 0.0
     if fault and fault.kind is Kind.OTHER_LANGUAGE:
         language = "en" if language == "zh" else "zh"
@@ -258,9 +269,12 @@ def _details(tokens: int, ask: Ask) -> list[dict[str, Any]]:
 
 
 def _parts(contents: Any) -> Iterator[dict[str, Any]]:
-    for content in contents if isinstance(contents, list) else [contents]:
-        if isinstance(content, dict):
-            yield from (part for part in content.get("parts") or [] if isinstance(part, dict))
+    for content in _list(contents):
+        yield from (part for part in content.get("parts") or [] if isinstance(part, dict))
+
+
+def _list(contents: Any) -> list[dict[str, Any]]:
+    return [one for one in (contents if isinstance(contents, list) else [contents]) if isinstance(one, dict)]
 
 
 def _clip(part: Mapping[str, Any]) -> Clip:

@@ -58,6 +58,10 @@ class Entry:
     """Hex SHA-256 of those files that were there."""
     upload: str = ""
     """Which upload session, by its number."""
+    max_output_tokens: int | None = None
+    thinking_level: str = ""
+    temperature: float | None = None
+    """Of a generate request, as it came."""
     key_in_url: bool = False
     fault: str = ""
     came: int = 0

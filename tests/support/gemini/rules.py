@@ -37,6 +37,8 @@ class Model:
     sound_tokens: int = 32
     input_limit: int = 1_048_576
     output_limit: int = 65_536
+    has_levels: bool = True
+    """Of thinking; older models have a budget instead."""
     served_as: str = ""
     """A retired model is answered, and billed, by this one."""
 
@@ -56,7 +58,9 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         "gemini-3.8-flash": Model(),
         "gemini-3.5-flash-lite": Model(input_usd=0.30, output_usd=2.50),
         "gemini-3.5-flash": Model(input_usd=1.50, output_usd=9.00),
-        "gemini-2.5-flash": Model(frame_tokens=258, frame_tokens_low=66, served_as="gemini-3.5-flash-lite"),
+        "gemini-2.5-flash": Model(
+            frame_tokens=258, frame_tokens_low=66, has_levels=False, served_as="gemini-3.5-flash-lite"
+        ),
     }
 )
 

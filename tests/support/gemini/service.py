@@ -154,6 +154,8 @@ class Service:
         if entry.route in (Route.GENERATE, Route.COUNT):
             call.ask = generate.read(_json(request.body))
             entry.files = [clip.name for clip in call.ask.clips]
+            entry.max_output_tokens, entry.temperature = call.ask.max_output_tokens, call.ask.temperature
+            entry.thinking_level = call.ask.thinking_level
         elif entry.route is Route.UPLOAD_START:
             call.described = generate.camel(_json(request.body)).get("file") or {}
         elif "upload_id" in request.query:

@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel
 
 from gsvrd.analysis import MediaFacts
-from gsvrd.analyzers.probe import MediaLimits, probe
+from gsvrd.analyzers.limits import MediaLimits
+from gsvrd.analyzers.probe import probe
 
 Pixels = NDArray[np.uint8]
 Kept = TypeVar("Kept", bound=BaseModel)

@@ -135,6 +135,15 @@ def test_texts_of_our_own_come_in_chinese_when_asked(lesson: Path, bench_of: Any
     assert "视频没有声音，也没有字幕。" in analysis.gaps
 
 
+@pytest.mark.parametrize(("asked", "says_so"), [("zh", True), ("fr-CA", True), ("en-GB", False), ("auto", False)])
+def test_a_report_in_a_language_that_is_not_the_videos_says_that_nothing_was_translated(
+    lesson: Path, bench_of: Any, asked: str, says_so: bool
+) -> None:
+    bench = bench_of(lesson, language=asked, sidecars=[lesson.with_suffix(".srt")])
+    gaps = study(bench, slide_text=False).gaps
+    assert any("nothing is translated" in gap or "不做翻译" in gap for gap in gaps) is says_so
+
+
 def test_what_is_not_installed_is_a_gap_and_no_failure(
     maker: Any, drawn: Any, bench_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +194,7 @@ def test_importing_the_analyzer_loads_no_decoder_and_no_engine() -> None:
 def test_analyzers_are_made_by_name() -> None:
     template = load_templates(None)["comprehensive_lesson"]
     for name in ("probe", "local", "gemini"):
-        assert make_analyzer(name, LocalSettings(), GeminiSettings("a-model"), template).name == name
+        assert make_analyzer(name, LocalSettings(), GeminiSettings("a-model"), template, {}).name == name
     with pytest.raises(SetupError) as caught:
-        make_analyzer("nonsense", LocalSettings(), GeminiSettings("a-model"), template)
+        make_analyzer("nonsense", LocalSettings(), GeminiSettings("a-model"), template, {})
     assert "gemini" in caught.value.hint

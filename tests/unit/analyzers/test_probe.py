@@ -48,7 +48,8 @@ def test_an_empty_file_is_called_empty(tmp_path: Path, probed: Probed) -> None:
 
 
 def test_a_file_that_vanished_is_not_found(tmp_path: Path) -> None:
-    from gsvrd.analyzers.probe import MediaLimits, probe
+    from gsvrd.analyzers.limits import MediaLimits
+    from gsvrd.analyzers.probe import probe
 
     with pytest.raises(TaskError) as caught:
         probe(f"file:{tmp_path}/gone.mp4", size_bytes=1, sha256="", limits=MediaLimits())

@@ -21,7 +21,7 @@ def elsewhere(house: House, sql: str) -> None:
     conn.close()
 
 
-CANCEL = "UPDATE tasks SET state = 'cancelled', outcome = 'cancelled', report = NULL, change = 'cancel'"
+CANCEL = "UPDATE tasks SET state = 'cancelled', outcome = 'cancelled', change = 'cancel'"
 
 
 def test_a_video_becomes_a_report_and_its_source_goes_to_the_archive(house: House) -> None:
@@ -212,4 +212,4 @@ def test_stages_that_were_kept_come_back_with_the_next_attempt_and_go_with_the_l
     house.clock.advance(100)
     house.rest()
     assert heard == [{}, {"analyze": b"{}"}]
-    assert house.db.conn.execute("SELECT * FROM stages").fetchall() == []
+    assert house.db.execute("SELECT * FROM stages").fetchall() == []

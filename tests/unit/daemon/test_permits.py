@@ -54,7 +54,7 @@ def state(house: House, task: int) -> str:
 
 
 def spent(house: House) -> int:
-    return spending(house.db.conn, house.clock.wall())["total"][0].settled
+    return spending(house.db, house.clock.wall())["total"][0].settled
 
 
 def test_a_call_is_booked_with_what_it_really_used(build: Callable[..., House]) -> None:

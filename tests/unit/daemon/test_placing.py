@@ -213,6 +213,9 @@ def test_a_source_that_is_gone_is_a_failure(house: House) -> None:
     task = house.add("refuse:not_found")
     (house.config.inbox / "a.mp4").unlink()
     house.rest()
+    assert house.row(task)["state"] == "pending", "it may only have got another name: it is looked for first"
+    house.clock.advance(60.0)
+    house.rest()
     assert (house.row(task)["state"], house.row(task)["home"]) == ("failed", "gone")
     assert house.files() == {"failed": ["a.mp4.error.json"]}
 
@@ -239,6 +242,8 @@ def test_another_inbox_with_something_in_it_is_the_inbox_from_now_on(house: Hous
     task = house.add("refuse:not_found")
     house.config.inbox.rename(house.config.inbox.with_name("away"))
     put(house.config.inbox / "other.mp4")
+    house.rest()
+    house.clock.advance(60.0)
     house.rest()
     assert house.row(task)["state"] == "failed"
 
@@ -268,7 +273,7 @@ def test_a_report_that_was_in_place_before_the_crash_completes_its_task(house: H
     house.rest()
     assert (house.row(task)["state"], house.outcomes(task)) == ("completed", ["succeeded"])
     assert house.files() == {"reports": ["a.md"], "archive": ["a.mp4"]}
-    assert house.db.conn.execute("SELECT * FROM stages").fetchall() == []
+    assert house.db.execute("SELECT * FROM stages").fetchall() == []
 
 
 def test_a_report_that_was_not_in_place_is_made_again_and_the_attempt_not_spent(house: House) -> None:
@@ -281,6 +286,19 @@ def test_a_report_that_was_not_in_place_is_made_again_and_the_attempt_not_spent(
     assert house.outcomes(task) == ["died", "succeeded"]
     assert house.files() == {"reports": ["a.md"], "archive": ["a.mp4"]}
     assert [path.name for path in house.config.reports.iterdir()] == ["a.md"]
+
+
+def test_a_report_of_a_task_that_was_cancelled_before_the_crash_is_withdrawn_at_the_start(house: House) -> None:
+    task = rendered(house)
+    house.commit()
+    house.filing.close()  # the report gets into place, and nobody hears of it
+    house.queue.cancel(task, "a person, while the daemon was down")
+    house.commit()
+    assert (house.files()["reports"], house.row(task)["report"]) == (["a.md"], "a.md")
+    house.crash()
+    house.rest()
+    assert house.files() == {"inbox": ["a.mp4"]}
+    assert (house.row(task)["state"], house.row(task)["report"]) == ("cancelled", None)
 
 
 @pytest.mark.parametrize(("behaviour", "folder"), [("report:a.md", "archive"), ("refuse:unreadable", "failed")])

@@ -88,7 +88,7 @@ def test_a_commit_that_failed_is_tried_again_with_everything_and_once(house: Hou
     called = []
     house.attempts.dispatch(1)
     house.after_commit(lambda: called.append("after"))
-    house.db.conn.execute("PRAGMA busy_timeout = 1")
+    house.db.execute("PRAGMA busy_timeout = 1")
     with sqlite3.connect(house.config.state / "gsvrd.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="locked"):

@@ -148,7 +148,7 @@ def test_auto_polls_where_others_write(inbox: Path, clock: ManualClock, nfs: Mou
 
 
 def test_hidden_partial_foreign_and_sidecar_names_are_left_in_silence(inbox: Path, clock: ManualClock) -> None:
-    for name in (".a.mp4", ".hidden/a.mp4", "a.mp4.part", "~a.mp4", "a.srt", "a.txt", "a.temp.mp4", "draft/a.mp4"):
+    for name in (".a.mp4", ".hidden/a.mp4", "a.mp4.part", "~a.mp4", "a.srt", "a.doc", "a.temp.mp4", "draft/a.mp4"):
         put(inbox / name)
     with door(inbox, clock, ignore=("draft/*",)) as it:
         it.rest()

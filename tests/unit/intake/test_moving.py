@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -31,7 +32,7 @@ class Yard:
         path = self.inbox / name
         return Source(os.fsencode(path), os.fsencode(self.inbox), Identity.of(os.lstat(path)))
 
-    def move(self, source: Source) -> bool:
+    def move(self, source: Source) -> bytes | None:
         return move_out(source, os.fsencode(self.archive))
 
     def archived(self) -> dict[str, bytes]:
@@ -57,7 +58,8 @@ def other_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refuse(source: Any, target: Any, **more: Any) -> None:
         if bytes(source).startswith(b"/proc/"):
-            if os.path.lexists(target) and "dst_dir_fd" not in more:
+            with contextlib.suppress(FileNotFoundError):  # the kernel looks for the name first
+                os.stat(target, dir_fd=more["dst_dir_fd"], follow_symlinks=False)
                 raise FileExistsError(errno.EEXIST, "there", target)
             raise OSError(errno.EXDEV, "another device", target)
         link(source, target, **more)

@@ -95,10 +95,11 @@ def test_a_day_that_is_spent_waits_for_the_next_and_a_batch_or_total_is_refused(
     assert may_spend(20, CostLimits(per_day=100), sums(day=spent), NOW) == Wait(
         601.0, "the cost limit a day is $0.0001, $0.0001 are spent"
     )
-    for limits in (CostLimits(per_batch=100), CostLimits(total=100)):
+    kinds = ((CostLimits(per_batch=100), Refusal.BATCH_COST), (CostLimits(total=100), Refusal.COST))
+    for limits, kind in kinds:
         refused = may_spend(20, limits, sums(batch=spent, total=spent), NOW)
         assert isinstance(refused, Refuse)
-        assert refused.kind is Refusal.COST
+        assert refused.kind is kind
 
 
 def test_a_call_that_no_day_can_pay_is_refused() -> None:

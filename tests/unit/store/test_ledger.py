@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from sqlite_utils import Database
 
 from gsvrd.policy.limiter import Call, Go, Instant, Lane
 from gsvrd.policy.spending import CostLimits, Money, Price, Rates, Sums, Usage, may_spend, worst_case
 from gsvrd.store.ledger import QUOTA_DAY, Ledger, Line, pacific_day, spending
-from gsvrd.store.schema import MIGRATIONS, SCHEMA_VERSION, open_database
+from gsvrd.store.opening import open_database
+from gsvrd.store.schema import SCHEMA_VERSION, migrate
 
 HOUR = 3600.0
 NONE = Usage()
@@ -93,7 +93,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def daemon(path: Path) -> Iterator[Daemon]:
     db = open_database(path, create=True)
-    yield Daemon(db.conn, Clocks(utc("2026-11-24 20:00")))
+    yield Daemon(db, Clocks(utc("2026-11-24 20:00")))
     db.close()
 
 
@@ -286,12 +286,14 @@ def test_people_see_today_this_month_batches_and_models_with_what_is_reserved(da
     daemon.sent(upper=4, batch=2)
     daemon.sent(upper=0, batch=2, of=call(lane=Lane.UPLOAD))  # no request of those that are counted
     daemon.sent(upper=5)
+    with sqlite3.connect(path) as conn:
+        conn.execute("INSERT INTO batches (id, name, kind, created_at) VALUES (1, 'Physics', 'folder', 0)")
     report = spending(sqlite3.connect(path), daemon.clock.wall_s)
     assert report == {
         "today": [Line("2026-11-24", 3, 6, 30, 9)],
         "month": [Line("2026-11", 4, 12, 230, 9)],
         "total": [Line("total", 5, 18, 1230, 9)],
-        "batches": [Line("2", 2, 6, 30, 4), Line("1", 2, 12, 1200, 0)],
+        "batches": [Line("2", 2, 6, 30, 4), Line("Physics", 2, 12, 1200, 0)],
         "models": [Line("pro", 1, 6, 1000, 0), Line("flash", 4, 12, 230, 9)],
     }
     assert spending(sqlite3.connect(path), daemon.clock.wall_s, most=1)["batches"] == [Line("2", 2, 6, 30, 4)]
@@ -305,18 +307,18 @@ def test_a_ledger_nobody_has_written_reports_nothing(daemon: Daemon) -> None:
 
 def test_a_database_of_the_first_version_gets_the_ledger_and_keeps_what_it_has(path: Path) -> None:
     db = open_database(path, create=True)
-    for kind, name in db.conn.execute("SELECT type, name FROM sqlite_master WHERE name LIKE 'ledger%'").fetchall():
+    for kind, name in db.execute("SELECT type, name FROM sqlite_master WHERE name LIKE 'ledger%'").fetchall():
         if kind in ("table", "view"):
-            db.conn.execute(f"DROP {kind} {name}")
-    db.conn.execute("DELETE FROM _sqlite_migrations WHERE name = 'ledger_tables'")
-    db.conn.execute("INSERT INTO service VALUES ('pause', 'true', 0)")
-    db.conn.execute("PRAGMA user_version = 1")
-    db.conn.commit()
+            db.execute(f"DROP {kind} {name}")
+    db.execute("DELETE FROM _sqlite_migrations WHERE name = 'ledger_tables'")
+    db.execute("INSERT INTO service VALUES ('pause', 'true', 0)")
+    db.execute("PRAGMA user_version = 1")
+    db.commit()
     db.close()
     db = open_database(path, create=True)
-    assert db.conn.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-    assert db.conn.execute("SELECT value FROM service").fetchone() == ("true",)
-    Daemon(db.conn, Clocks(0.0)).sent()
+    assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    assert db.execute("SELECT value FROM service").fetchone() == ("true",)
+    Daemon(db, Clocks(0.0)).sent()
 
 
 # -- never beyond the limit ----------------------------------------------------------------------------------------------
@@ -335,9 +337,9 @@ class Spenders(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        db = Database(memory=True)
-        MIGRATIONS.apply(db)
-        self.daemon = Daemon(db.conn, Clocks(utc("2026-11-01 05:00")))
+        db = sqlite3.connect(":memory:")
+        migrate(db)
+        self.daemon = Daemon(db, Clocks(utc("2026-11-01 05:00")))
         self.permits: dict[int, tuple[int, int, int]] = {}
         """Worker to its permit, its batch and the worst case."""
         self.granted: dict[int, tuple[int, int, int]] = {}

@@ -258,3 +258,10 @@ def test_a_file_in_place_of_the_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "templates").write_text("x")
     with pytest.raises(ConfigError, match="cannot be read as a directory"):
         load_templates(tmp_path / "templates")
+
+
+def test_a_template_is_the_same_in_another_process(
+    shipped: Mapping[str, Template], mine: Callable[..., Template]
+) -> None:
+    for template in [*shipped.values(), mine(), shipped["study_notes"].in_language("pt-BR")]:
+        assert Template.from_json(template.to_json()) == template

@@ -178,3 +178,15 @@ def test_the_dearest_prompt_there_can_be_takes_little_time() -> None:
     started = time.process_time()
     assert put_out(text, {"x": tuple("y" * 300 for _ in range(50))}) == ""
     assert time.process_time() - started < 10
+
+
+def test_values_from_the_configuration_are_checked_before_there_is_a_video(shipped: Mapping[str, Template]) -> None:
+    template = shipped["comprehensive_lesson"]
+    template.check_values({})
+    template.check_values({"quiz_questions": "3"})
+    with pytest.raises(ConfigError) as caught:
+        template.check_values({"quiz_questions": "many", "video_name": "x", "no_such": "1"})
+    told = str(caught.value)
+    assert "quiz_questions: found 'many'; allowed: a whole number" in told
+    assert "no_such: there is no such parameter; there are: " in told
+    assert "video_name: there is no such parameter" in told, "what the program says is not the user's to set"

@@ -15,10 +15,12 @@ from support.gemini.server import FakeGemini
 
 from gsvrd.analysis import Analysis, MediaFacts
 from gsvrd.analyzers.base import Call, Spent
-from gsvrd.analyzers.gemini import GeminiAnalyzer, sdk
+from gsvrd.analyzers.gemini import sdk
+from gsvrd.analyzers.gemini.analyzer import GeminiAnalyzer
 from gsvrd.analyzers.gemini.settings import GeminiSettings, SdkName
 from gsvrd.errors import TaskError
 from gsvrd.policy.limiter import Lane
+from gsvrd.templates.model import ModelSettings
 
 Kept = TypeVar("Kept", bound=BaseModel)
 MODEL = "gemini-3.8-flash"
@@ -102,6 +104,7 @@ class PlainTemplate:
     """A template that finds nothing wrong, or what it is told to find, answer by answer."""
 
     problems: list[list[str]] = field(default_factory=list)
+    model: ModelSettings = field(default_factory=ModelSettings)
     rendered: list[dict[str, object]] = field(default_factory=list)
     checked: list[tuple[Analysis, float]] = field(default_factory=list)
 

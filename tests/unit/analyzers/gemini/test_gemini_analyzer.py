@@ -13,7 +13,7 @@ from support.gemini.rules import KEY, Key, Model, Rules
 from support.gemini.server import FakeGemini
 
 from gsvrd.analyzers.base import Call, Spent
-from gsvrd.analyzers.gemini import GeminiAnalyzer
+from gsvrd.analyzers.gemini.analyzer import GeminiAnalyzer
 from gsvrd.analyzers.gemini.film import sweep_orphans
 from gsvrd.analyzers.gemini.sdk import make_service
 from gsvrd.errors import ErrorKind, Snooze, TaskError
@@ -21,6 +21,7 @@ from gsvrd.policy.limiter import Lane
 
 Lab = Any
 """Of conftest."""
+OURS = "files/gsvrd-00000000-"
 
 
 def routes(gemini: FakeGemini) -> list[str]:
@@ -105,7 +106,7 @@ def test_the_next_attempt_takes_the_upload_of_the_last_one(lab: Lab) -> None:
     lab.gemini.fault(Fault(Kind.OVERLOADED))
     bench = lab.bench()
     assert lab.failure(bench).kind is ErrorKind.SERVER
-    assert lab.gemini.files_alive() == [f"files/gsvrd-{bench.facts.sha256[:16]}-1"]
+    assert lab.gemini.files_alive() == [f"files/gsvrd-00000000-{bench.facts.sha256[:16]}-1"]
     lab.analyzer().analyze(bench.next_attempt())
     assert len(lab.gemini.requests(Route.UPLOAD_START)) == 1
     assert lab.gemini.files_alive() == []
@@ -144,7 +145,7 @@ def test_a_file_that_is_not_ready_after_all_is_looked_at_again(lab: Lab) -> None
 
 def test_an_upload_whose_attempt_died_at_its_end_is_found_by_its_name(lab: Lab) -> None:
     bench = lab.bench()
-    put(lab, f"files/gsvrd-{bench.facts.sha256[:16]}-1", data=lab.video.read_bytes())
+    put(lab, f"files/gsvrd-00000000-{bench.facts.sha256[:16]}-1", data=lab.video.read_bytes())
     lab.analyzer().analyze(bench)
     assert sum(lab.gemini.meter.uploaded().values()) == 1
     assert lab.gemini.files_alive() == []
@@ -152,7 +153,7 @@ def test_an_upload_whose_attempt_died_at_its_end_is_found_by_its_name(lab: Lab) 
 
 def test_another_file_of_that_name_is_left_alone(lab: Lab) -> None:
     bench = lab.bench()
-    name = f"files/gsvrd-{bench.facts.sha256[:16]}-1"
+    name = f"files/gsvrd-00000000-{bench.facts.sha256[:16]}-1"
     put(lab, name)
     analysis = lab.analyzer().analyze(bench)
     assert mark(bench) in analysis.title
@@ -252,9 +253,9 @@ def test_a_quota_gives_the_attempt_back(
 
 
 def test_a_full_store_is_cleared_of_our_old_files_only(lab: Lab) -> None:
-    put(lab, "files/gsvrd-young-1")
+    put(lab, "files/gsvrd-00000000-young-1")
     lab.gemini.advance(-13 * 3600)
-    put(lab, "files/gsvrd-old-1", "files/somebody-else")
+    put(lab, "files/gsvrd-00000000-old-1", "files/somebody-else")
     lab.gemini.advance(13 * 3600)
     lab.gemini.fault(Fault(Kind.STORAGE))
     bench = lab.bench()
@@ -262,7 +263,7 @@ def test_a_full_store_is_cleared_of_our_old_files_only(lab: Lab) -> None:
         lab.analyzer().analyze(bench)
     assert caught.value.delay_s == 3600.0
     assert bench.spent(Lane.UPLOAD) == [Spent(ErrorKind.QUOTA, retry_after_s=3600.0)]
-    assert sorted(lab.gemini.files_alive()) == ["files/gsvrd-young-1", "files/somebody-else"]
+    assert sorted(lab.gemini.files_alive()) == ["files/gsvrd-00000000-young-1", "files/somebody-else"]
 
 
 def test_a_video_that_the_service_cannot_read_fails_and_leaves_nothing(lab: Lab) -> None:
@@ -505,17 +506,58 @@ def test_the_key_is_told_to_nobody(lab: Lab, caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_sweep_removes_our_files_that_no_task_knows(lab: Lab) -> None:
-    put(lab, "files/gsvrd-aaaa-1", "files/gsvrd-bbbb-1", "files/somebody-else")
+    put(
+        lab,
+        f"{OURS}aaaa-1",
+        f"{OURS}bbbb-1",
+        "files/gsvrd-cccc-1",
+        "files/gsvrd-11111111-aaaa-1",
+        "files/somebody-else",
+    )
     service = make_service(lab.sdk, lab.settings(), KEY)
-    assert sweep_orphans(service, {"files/gsvrd-bbbb-1"}) == ["files/gsvrd-aaaa-1"]
-    assert sorted(lab.gemini.files_alive()) == ["files/gsvrd-bbbb-1", "files/somebody-else"]
+    assert sweep_orphans(service, OURS, time.time() + 60, lambda name: "bbbb" in name) == [f"{OURS}aaaa-1"]
+    left = ["files/gsvrd-00000000-bbbb-1", "files/gsvrd-11111111-aaaa-1", "files/gsvrd-cccc-1", "files/somebody-else"]
+    assert sorted(lab.gemini.files_alive()) == left
 
 
-def test_a_sweep_can_spare_what_is_young(lab: Lab) -> None:
-    put(lab, "files/gsvrd-aaaa-1")
+def test_a_sweep_spares_what_is_young(lab: Lab) -> None:
+    put(lab, f"{OURS}aaaa-1")
     service = make_service(lab.sdk, lab.settings(), KEY)
-    assert sweep_orphans(service, set(), older_than=time.time() - 60) == []
-    assert sweep_orphans(service, set(), older_than=time.time() + 60) == ["files/gsvrd-aaaa-1"]
+    assert sweep_orphans(service, OURS, time.time() - 60) == []
+
+
+def test_the_first_video_of_a_worker_sweeps_for_its_own_installation(lab: Lab) -> None:
+    put(lab, *(f"files/gsvrd-0badcafe-{name}-1" for name in ("a" * 16, "b" * 16, "c" * 16)), f"{OURS}aaaa-1")
+    wanted = {"kept_files": (f"files/gsvrd-0badcafe-{'b' * 16}-1",), "kept_contents": ("c" * 64,)}
+    lab.analyzer(installation="0badcafe", started_at=time.time() + 60, **wanted).analyze(lab.bench())
+    left = [f"{OURS}aaaa-1", f"files/gsvrd-0badcafe-{'b' * 16}-1", f"files/gsvrd-0badcafe-{'c' * 16}-1"]
+    assert sorted(lab.gemini.files_alive()) == left
+
+
+# After the end
+
+
+def test_what_a_task_left_is_deleted_by_its_kept_stage_alone(lab: Lab) -> None:
+    lab.gemini.fault(Fault(Kind.OVERLOADED))
+    bench = lab.bench()
+    lab.failure(bench)
+    assert len(lab.gemini.files_alive()) == 1
+    analyzer = lab.analyzer()
+    analyzer.discard(bench.made)
+    assert lab.gemini.files_alive() == []
+    analyzer.discard(bench.made)
+    assert len(lab.gemini.requests(Route.FILE_DELETE)) == 2, "gone already is as good"
+
+
+def test_what_cannot_be_deleted_is_an_error_and_what_cannot_be_read_is_none(lab: Lab) -> None:
+    lab.gemini.fault(Fault(Kind.OVERLOADED), Fault(Kind.INTERNAL, route=Route.FILE_DELETE))
+    bench = lab.bench()
+    lab.failure(bench)
+    with pytest.raises(TaskError) as caught:
+        lab.analyzer().discard(bench.made)
+    assert caught.value.kind is ErrorKind.SERVER
+    lab.analyzer().discard({"upload": b"{}"})
+    assert len(lab.gemini.requests(Route.FILE_DELETE)) == 1
 
 
 def test_two_analyzers_do_not_mix_their_keys(genai_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from gsvrd.analysis import MediaFacts
 from gsvrd.analyzers.gemini.proxy import Proxy, make_proxy, worth_it
-from gsvrd.analyzers.probe import MediaLimits, probe
+from gsvrd.analyzers.limits import MediaLimits
+from gsvrd.analyzers.probe import probe
 from gsvrd.errors import ErrorKind, TaskError
 
 FPS = 25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,9 +80,10 @@ def test_the_promised_capabilities_are_those_of_the_services() -> None:
 def test_an_analyzer_imports_no_sdk_and_reads_no_key_before_its_first_video() -> None:
     code = (
         "import sys\n"
-        "from gsvrd.analyzers.gemini import GeminiAnalyzer\n"
+        "from gsvrd.analyzers.gemini.analyzer import GeminiAnalyzer\n"
         "from gsvrd.analyzers.gemini.settings import GeminiSettings\n"
-        "GeminiAnalyzer(GeminiSettings('m', key_source='file:/nowhere'), None)\n"
+        "from gsvrd.templates.load import load_templates\n"
+        "GeminiAnalyzer(GeminiSettings('m', key_source='file:/nowhere'), load_templates(None)['study_notes'])\n"
         "heavy = ('google.genai', 'google.generativeai', 'google.auth', 'grpc', 'requests', 'httpx', 'httpx2')\n"
         "sys.exit(' '.join(n for n in sys.modules if n.startswith(heavy)) or 0)\n"
     )
@@ -131,3 +133,20 @@ def test_a_key_that_is_not_there_is_said_to_be_missing(source: str, environ: dic
     assert caught.value.kind is ErrorKind.KEY
     assert caught.value.hint
     assert "secret-part" not in str(caught.value)
+
+
+def test_what_the_older_sdk_warns_of_still_reaches_our_log() -> None:
+    if not sdk.is_installed("google-generativeai"):
+        pytest.skip("google-generativeai is not installed")
+    code = (
+        "import logging\n"
+        "from gsvrd import logs\n"
+        "from gsvrd.analyzers.gemini import sdk\n"
+        "from gsvrd.analyzers.gemini.settings import GeminiSettings\n"
+        "logs.setup('info', 'json', process='worker')\n"
+        "sdk.make_service('google-generativeai', GeminiSettings('m', sdk='google-generativeai'), 'k')\n"
+        "logging.getLogger('google.api_core.retry').warning('a word of theirs')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told = [line for line in done.stderr.splitlines() if "a word of theirs" in line]
+    assert [json.loads(line)["event"] for line in told] == ["library"]

@@ -1,0 +1,129 @@
+"""What came together, and what happens to all of it at once."""
+
+from __future__ import annotations
+
+from support.house import House
+
+from gsvrd.daemon.batches import Batches
+from gsvrd.policy.spending import CostLimits, Price, Rates
+from gsvrd.pool.messages import Assign, Finished
+from gsvrd.pool.worker import Desk
+
+IDLE_CLOSE_S = 300.0
+
+
+def opened(house: House) -> Batches:
+    batches = Batches(house.queue, house.clock, IDLE_CLOSE_S)
+    batches.restore()
+    return batches
+
+
+def names(house: House) -> list[tuple[int, str, str]]:
+    house.commit()
+    return [batch[:3] for batch in house.queue.batches()]
+
+
+def add(house: House, batch: int, behaviour: str, file: str) -> int:
+    task = house.add(behaviour, file)
+    house.db.execute("UPDATE tasks SET batch = ? WHERE id = ?", (batch, task))
+    house.db.commit()
+    return task
+
+
+def test_a_top_folder_is_a_batch_with_all_that_is_below_it(house: House) -> None:
+    batches = opened(house)
+    numbers = [batches.of(name) for name in ("Physics/1.mp4", "物理/1.mp4", "Physics/week 2/deep/2.mp4")]
+    assert numbers == [1, 2, 1]
+    assert names(house) == [(1, "folder", "Physics"), (2, "folder", "物理")]
+
+
+def test_a_folder_goes_on_with_its_batch_after_a_restart(house: House) -> None:
+    first = opened(house).of("Physics/1.mp4")
+    house.commit()
+    again = opened(house)
+    assert (again.of("Physics/2.mp4"), again.of("Chemistry/1.mp4")) == (first, first + 1)
+
+
+def test_loose_files_are_a_batch_until_they_stop_coming(house: House) -> None:
+    batches = opened(house)
+    first = batches.of("a.mp4")
+    house.clock.advance(IDLE_CLOSE_S)
+    assert batches.of("b.mp4") == first
+    house.clock.advance(IDLE_CLOSE_S + 1)
+    assert batches.of("c.mp4") == first + 1
+    assert [kind for _, kind, _ in names(house)] == ["loose", "loose"]
+
+
+def test_nothing_of_a_held_batch_starts_and_all_others_do(house: House) -> None:
+    batches = opened(house)
+    held, other = batches.of("held/a"), batches.of("other/a")
+    waiting = add(house, held, "done:", "a.mp4")
+    house.queue.hold_batch(held, "a person")
+    house.commit()
+    late = add(house, other, "done:", "b.mp4")
+    house.rest()
+    assert (house.row(waiting)["state"], house.row(late)["state"]) == ("pending", "completed")
+    house.clock.advance(1e9)
+    house.rest()
+    assert house.row(waiting)["state"] == "pending"
+    house.queue.hold_batch(held, "")
+    house.commit()
+    house.rest()
+    assert house.row(waiting)["state"] == "completed"
+
+
+def test_what_comes_back_to_a_held_batch_is_held_too(house: House) -> None:
+    held = opened(house).of("held/a")
+    house.commit()
+    task = add(house, held, "refuse:network", "a.mp4")
+    house.until(lambda: house.attempts.running)
+    house.queue.hold_batch(held, "a person")
+    house.commit()
+    house.rest()
+    house.clock.advance(1e6)
+    house.rest()
+    assert (house.row(task)["state"], house.outcomes(task)) == ("pending", ["failed"])
+
+
+def test_a_batch_at_its_cost_limit_is_held_and_no_other(house: House) -> None:
+    batches = opened(house)
+    dear, other = batches.of("dear/a"), batches.of("other/a")
+    house.commit()
+
+    def work(assign: Assign, desk: Desk) -> Finished:
+        permit = desk.ask("generate", "m", 1000, 500)
+        desk.settle(permit, "ok", tokens_in=1000, tokens_out=500)
+        return Finished(assign.task, assign.attempt)
+
+    house.work = work  # type: ignore[method-assign]
+    terms = house.permits.terms
+    price = Price("m", Rates(1_000_000, 2_000_000))
+    house.permits.terms = type(terms)(terms.project, CostLimits(per_batch=3000), (price,))
+    first, second, third = (add(house, batch, "done:", f"{n}.mp4") for n, batch in enumerate((dear, dear, other)))
+    house.until(lambda: house.row(third)["state"] == "completed")
+    house.rest()
+    assert (house.row(first)["state"], house.row(second)["state"]) == ("completed", "pending")
+    assert (house.row(second)["spent"], house.doors.closed) == (0, {})
+    reasons = dict(house.db.execute("SELECT id, hold FROM batches"))
+    assert "for the batch is $0.0030" in reasons[dear]
+    assert reasons[other] == ""
+    house.permits.terms = type(terms)(terms.project, CostLimits(per_batch=6000), (price,))
+    house.permits.reopen()  # the configuration was read again
+    house.until(lambda: house.row(second)["state"] == "completed")
+
+
+def test_a_call_that_does_not_come_back_ends_its_attempt_and_is_no_death(house: House) -> None:
+    def work(assign: Assign, desk: Desk) -> Finished:
+        desk.ask("generate", "m", 10, 10)
+        return type(house).work(house, assign, desk)
+
+    house.work = work  # type: ignore[method-assign]
+    task = house.add("hang:")
+    house.until(lambda: house.pool.next_deadline() is not None)
+    house.clock.advance(house.permits.terms.timeout_s - 1)
+    house.turn()
+    assert house.outcomes(task) == [None]
+    house.clock.advance(60)
+    house.until(lambda: house.outcomes(task) == ["timed_out"])
+    assert house.reading.attempts(task)[0]["error"]["kind"] == "network"
+    assert (house.row(task)["state"], house.row(task)["deaths"]) == ("pending", 0)
