@@ -18,7 +18,8 @@ from pathlib import Path
 from benchmarks import measure
 from gsvrd.analysis import MediaFacts
 from gsvrd.analyzers.gemini.proxy import Proxy, make_proxy, worth_it
-from gsvrd.analyzers.probe import MediaLimits, probe
+from gsvrd.analyzers.limits import MediaLimits
+from gsvrd.analyzers.probe import probe
 from gsvrd.config.models import Gemini
 from gsvrd.errors import TaskError
 

@@ -74,7 +74,7 @@ def main() -> None:
     home, maker = Path(sys.argv[1]), sys.argv[2]
     read = partial(load, home, None, os.environ)
     logs.setup("info", "json", process="gsvrd")
-    run(read(), read, WorkMaker(maker) if ":" in maker else WorkMaker())
+    run(read(), read, work=WorkMaker(maker) if ":" in maker else WorkMaker())
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import msgspec
 
 from gsvrd.intake.identity import Identity, open_checked
 from gsvrd.model import report_owner
-from gsvrd.pool.execute import WorkSettings
 from gsvrd.pool.messages import Assign, Finished
+from gsvrd.pool.settings import WorkSettings
 from gsvrd.pool.worker import Desk, Work
 from gsvrd.reports.write import temporary_directory, write_report
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-
-from sqlite_utils import Database
 
 from benchmarks.peers.base import BULK, WORKERS, How, Safety, Stand, started
 from gsvrd import logs
@@ -18,8 +17,8 @@ from gsvrd.config.load import load
 from gsvrd.daemon import run as daemon
 from gsvrd.daemon.signals import ring
 from gsvrd.model import NewTask
+from gsvrd.store.opening import open_database
 from gsvrd.store.queue import TaskQueue
-from gsvrd.store.schema import open_database
 
 TITLE = "gsvrd"
 SAFETIES: tuple[Safety, ...] = ("kill", "power")
@@ -53,8 +52,8 @@ def consume(stand: Stand) -> None:
     _TalliedQueue.tally = stand.open_tally()
     logs.setup("info", "json", process="gsvrd")
     read = partial(load, stand.folder, None, {"GSVRD_WORKERS__MAX": str(WORKERS)})
-    with patch.multiple(daemon, TaskQueue=_TalliedQueue, open_database=partial(_open, stand)):
-        daemon.run(read(), read, daemon.WorkMaker("benchmarks.noop:make", ()))
+    with patch.multiple(daemon, TaskQueue=_TalliedQueue, open_at_start=lambda path, _: _open(stand, path, create=True)):
+        daemon.run(read(), read, work=daemon.WorkMaker("benchmarks.noop:make", ()))
 
 
 class _TalliedQueue(TaskQueue):
@@ -78,8 +77,8 @@ def _state(stand: Stand) -> Path:
     return stand.folder / "state"
 
 
-def _open(stand: Stand, path: Path, *, create: bool) -> Database:
+def _open(stand: Stand, path: Path, *, create: bool) -> sqlite3.Connection:
     db = open_database(path, create=create)
     if stand.safety == "kill":  # to be like the others in that class: the product always syncs
-        db.conn.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA synchronous = NORMAL")
     return db
