@@ -113,8 +113,8 @@ class Governor(Protocol):
         """Whether a call that failed for the service's sake counts against its task."""
         ...
 
-    def ask(self, ask: Ask, batch: int | None) -> None:
-        """A worker wants to call, for a task of this batch."""
+    def ask(self, ask: Ask, batch: int | None, cost_limit: int | None) -> None:
+        """A worker wants to call, for a task of this batch, which may cost so many micro-dollars."""
         ...
 
     def settle(self, settle: Settle) -> None:
@@ -123,6 +123,14 @@ class Governor(Protocol):
 
     def ended(self, task: int, attempt: int) -> None:
         """An attempt is over."""
+        ...
+
+
+class Heralding(Protocol):
+    """Who is told of ends; see `heralding.Herald`."""
+
+    def failed(self, task: Task, attempt: int, error: ErrorFacts) -> None:
+        """A task was given up in this turn."""
         ...
 
 
@@ -163,6 +171,9 @@ class Attempts:
     chance: Callable[[], float] = random.random
     debug: Callable[..., object] = field(default_factory=lambda: log.bind().debug)
     """Bound once: the lazy logger costs 15 µs an entry, also of a level that is dropped."""
+    herald: Heralding | None = None
+    parallel: int = 0
+    """The most videos of one batch at a time, unless a task says otherwise; 0 is no limit."""
     skip_existing: bool = False
     """Make no second report of the same content, unless a task says otherwise."""
     rates: SuccessRates = field(default_factory=SuccessRates)
@@ -177,12 +188,27 @@ class Attempts:
 
     def dispatch(self, most: int) -> None:
         """Hand tasks to free workers, as long as both last and fewer than `most` run."""
-        while len(self.running) < most and self.pool.free() and (task := self.queue.ready()) is not None:
+        while len(self.running) < most and self.pool.free():
+            self.queue.leave_out(self._full_batches())
+            if (task := self.queue.ready()) is None:
+                return
             attempt = task.attempt + 1
             worker = self.pool.assign(self._assignment(task, attempt))
             self.queue.claim(task, worker, on_lost=partial(self.drop, task.id))
             self.running[task.id] = Running(task, attempt, worker)
             self.debug("attempt_started", task=task.id, attempt=attempt, name=task.name, worker=worker)
+
+    def _full_batches(self) -> frozenset[int]:
+        """Those of which as many videos are being studied as may be at a time."""
+        counts: dict[int, int] = {}
+        full = set()
+        for running in self.running.values():
+            if batch := running.task.batch:
+                counts[batch] = counts.get(batch, 0) + 1
+                parallel = said(running.task.options, "parallel", self.parallel)
+                if parallel and counts[batch] >= parallel:
+                    full.add(batch)
+        return frozenset(full)
 
     def _assignment(self, task: Task, attempt: int) -> Assign:
         return Assign(
@@ -220,7 +246,7 @@ class Attempts:
             case Reserve(name=name):
                 self._reserve(running, name)
             case Ask():
-                self.governor.ask(event, running.task.batch)
+                self.governor.ask(event, running.task.batch, said(running.task.options, "cost_limit"))
             case Settle():
                 self.governor.settle(event)
             case _:
@@ -363,6 +389,8 @@ class Attempts:
         task, attempt = running.task, running.attempt
         give_up = partial(self.placing.give_up, task, attempt, error, sha256)
         self.queue.fail(task.id, attempt, outcome, error, sha256, death=death, on_done=give_up)
+        if self.herald is not None:
+            self.herald.failed(task, attempt, error)
 
     def _is_hopeless(self, kind: ErrorKind) -> bool:
         """Only for trouble of the service: what fells a worker is counted by deaths."""

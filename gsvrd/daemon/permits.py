@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -83,6 +83,8 @@ class Permits:
     """The open permits."""
     _batches: dict[int, int] = field(default_factory=dict)
     """The batch of each task that has asked."""
+    _limits: dict[int, int | None] = field(default_factory=dict)
+    """What that may cost."""
 
     def restore(self) -> None:
         """At start: close what a dead daemon left open, and remember what it sent in the last minute."""
@@ -97,10 +99,11 @@ class Permits:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def ask(self, ask: Ask, batch: int | None) -> None:
-        """A worker wants to call, for a task of this batch; it is answered now or soon."""
+    def ask(self, ask: Ask, batch: int | None, cost_limit: int | None) -> None:
+        """A worker wants to call, for a task of this batch, which may cost so many micro-dollars; it is answered soon."""
         if batch is not None:
             self._batches[ask.task] = batch
+        self._limits[ask.task] = self.terms.cost.per_batch if cost_limit is None else cost_limit
         self._waiting.append(ask)
         self.pump()
 
@@ -135,9 +138,8 @@ class Permits:
         if isinstance(decision, Go):
             decision = self.limiter.ask(call, self.ledger.day_use(call.project, call.model), now)
         if isinstance(decision, Go):
-            decision = may_spend(
-                self._worst_case(ask), self.terms.cost, self.ledger.sums(self._batches.get(ask.task)), now
-            )
+            cost = replace(self.terms.cost, per_batch=self._limits.get(ask.task))
+            decision = may_spend(self._worst_case(ask), cost, self.ledger.sums(self._batches.get(ask.task)), now)
         return decision
 
     def _grant(self, ask: Ask, now: Instant) -> None:
@@ -211,6 +213,7 @@ class Permits:
         """An attempt is over, however: what it held or waited for is free."""
         self._waiting = [ask for ask in self._waiting if (ask.task, ask.attempt) != (task, attempt)]
         self._batches.pop(task, None)
+        self._limits.pop(task, None)
         held = [permit for permit, ask in self._calls.items() if (ask.task, ask.attempt) == (task, attempt)]
         for permit in held:
             del self._calls[permit]

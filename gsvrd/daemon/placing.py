@@ -65,6 +65,8 @@ class Places:
     """Told when a source has left the inbox: it may come back."""
     on_completed: Callable[[], None] = lambda: None
     """Told when a task is completed, and that is on record."""
+    on_report: Callable[[Task, int, str], None] = lambda task, attempt, report: None
+    """Told in the turn that completes a task, with the name of its report."""
     _root: tuple[int, int] | None = None
     """Device and inode of the inbox, as it was found last and not lost."""
     _unpublished: dict[int, int] = field(default_factory=dict)
@@ -107,11 +109,13 @@ class Places:
         self.doors.open("reports")
         on_lost, on_done = partial(self.withdraw, task), partial(self._done_with, task, attempt, name)
         self.queue.complete(task.id, attempt, sha256, why=name, on_lost=on_lost, on_done=on_done)
+        self.on_report(task, attempt, name)
 
     def reused(self, task: Task, attempt: int, report: str, sha256: str) -> None:
         """Complete a task whose content has a report already; then take the source away."""
         why = f"the same content has the report {report}"
         self.queue.complete(task.id, attempt, sha256, why=why, on_done=partial(self._done_with, task, attempt, report))
+        self.on_report(task, attempt, report)
 
     def _done_with(self, task: Task, attempt: int, name: str) -> None:
         log.info("task_completed", task=task.id, attempt=attempt, name=task.name, report=name)

@@ -27,13 +27,14 @@ from gsvrd.intake.manifest import Manifest, is_note, read_bytes, read_manifest
 from gsvrd.intake.manifest_errors import write_errors
 from gsvrd.intake.moving import Source, move_out
 from gsvrd.intake.names import NameRules, printable
-from gsvrd.model import NewTask
+from gsvrd.model import NewTask, said
 from gsvrd.store.queue import TaskQueue
 
 log = structlog.get_logger("gsvrd.reception")
 
 WRONG = "wrong options: "
 """How the reason begins of a batch that is held for its options."""
+DRY_RUN = "dry run: `gsvrctl plan` tells what would be done, `gsvrctl batch NAME resume` does it"
 LOOK_AGAIN_S = 5.0
 _LARGEST_BYTES = 2**20
 _NO_LINKS = "links cannot be studied yet: download the video and name the file"
@@ -207,6 +208,8 @@ class Reception:
         expected = self._expected.pop(candidate.path, None)
         batch, layers = expected or (self.batches.of(candidate.name), ())
         self._add(_new_task(candidate), batch, (*received.layers, *layers))
+        if said(to_json(resolve((*received.layers, *layers))), "dry_run", self.config.batch.dry_run):
+            self.queue.hold_batch(batch, DRY_RUN)
         if received.problem:
             log.warning("options_refused", problem=received.problem)
             self.queue.hold_batch(batch, WRONG + received.problem)

@@ -23,6 +23,7 @@ from gsvrd.daemon.chores import Chores
 from gsvrd.daemon.courier import Courier
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
+from gsvrd.daemon.heralding import Herald
 from gsvrd.daemon.permits import BREAKER, Permits
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.reception import Reception
@@ -42,6 +43,7 @@ from gsvrd.model import REMOTE_STAGE
 from gsvrd.policy.breaker import Breaker, SuccessRates
 from gsvrd.policy.limiter import APILimiter, Instant
 from gsvrd.policy.retry import RetryStrategy
+from gsvrd.policy.webhook import parse_secrets
 from gsvrd.pool.forkserver import PRELOAD
 from gsvrd.pool.process import ProcessPool
 from gsvrd.store.checkpoints import CheckpointManager
@@ -125,6 +127,8 @@ def _supervise(config: Config, load: Callable[[], Config], notifier: Notifier, w
         moved=intake.forget,
     )
     outbox = Outbox(db, clock, queue.note, begun.installation)
+    herald = Herald(outbox, config.batch.webhook_url)
+    places.on_report = herald.completed
     courier = Courier(outbox, clock, settings.courier_settings(config), config.webhook.give_up)
     places.on_completed = snapshots.note_completed
     strategy = RetryStrategy(config.retry.max_retries, config.retry.poison_limit)
@@ -152,6 +156,8 @@ def _supervise(config: Config, load: Callable[[], Config], notifier: Notifier, w
         governor=permits,
         clock=clock,
         patience=settings.patience(config),
+        herald=herald,
+        parallel=settings.parallel(config),
         skip_existing=config.batch.skip_existing,
         after_commit=after_commit,
         rates=SuccessRates.restore(queue.service(RATES), now),
@@ -178,7 +184,7 @@ def _supervise(config: Config, load: Callable[[], Config], notifier: Notifier, w
         wake=wake,
         doorbell=Doorbell(config.state / DOORBELL),
         inbox=os.fsencode(config.inbox),
-        reload=lambda supervisor: _reload(supervisor, pool, permits, begun, config, load),
+        reload=lambda supervisor: _reload(supervisor, pool, permits, herald, begun, config, load),
         drain_s=config.service.drain,
         workers=config.workers.most,
     )
@@ -220,6 +226,12 @@ def verify(config: Config) -> None:
     if settings.analyzer_of(config) == "gemini" and not settings.key_source(config):
         raise ConfigError("the analyzer is gemini, but there is no key", "Set GEMINI_API_KEY, or analyzer: local.")
     settings.template_of(config).check_values(config.parameters)
+    if file := settings.courier_settings(config).secret_file:
+        try:
+            parse_secrets(Path(file).read_text())
+        except (OSError, ValueError) as error:
+            hint = "It holds one secret a line: base64 of 24 to 64 bytes, with or without `whsec_` before it."
+            raise ConfigError(f"webhook.secret_file {file} cannot be used: {error}", hint) from error
 
 
 def _whose(path: Path) -> str:
@@ -230,6 +242,7 @@ def _reload(
     supervisor: Supervisor,
     pool: ProcessPool,
     permits: Permits,
+    herald: Herald,
     begun: settings.Begun,
     config: Config,
     load: Callable[[], Config],
@@ -250,11 +263,13 @@ def _reload(
     supervisor.places.config = new
     supervisor.attempts.strategy = RetryStrategy(new.retry.max_retries, new.retry.poison_limit)
     supervisor.reception.change(new, settings.template_names(new))
+    supervisor.attempts.parallel = settings.parallel(new)
     supervisor.attempts.skip_existing = new.batch.skip_existing
     supervisor.attempts.patience = settings.patience(new)
     permits.terms = settings.terms(new)
     permits.limiter.limits = settings.api_limits(new)
     permits.reopen()
+    herald.url = new.batch.webhook_url
     supervisor.courier.change(settings.courier_settings(new), new.webhook.give_up)
     supervisor.queue.hurry()
     supervisor.snapshots.often = settings.often(new)

@@ -104,6 +104,11 @@ def intake_settings(config: Config) -> IntakeSettings:
     )
 
 
+def parallel(config: Config) -> int:
+    """The most videos of one batch at a time; 0 is no limit."""
+    return 0 if config.batch.parallel == "auto" else config.batch.parallel
+
+
 def worker_limits(config: Config) -> WorkerLimits:
     """For the pool."""
     return WorkerLimits(config.workers.memory_limit, config.workers.cpu_time_limit)

@@ -205,6 +205,7 @@ class TaskQueue:
         self._actor = actor
         self._journal: list[tuple[str, tuple[object, ...], OnLost | None, OnRow | None]] = []
         self._window = _Window()
+        self._left_out: frozenset[int] = frozenset()
         self._data_version = 0
         self._next_due: float | None = None
         self._due_known = False
@@ -231,13 +232,20 @@ class TaskQueue:
         window.handed.add(task.id)
         return task
 
+    def leave_out(self, batches: frozenset[int]) -> None:
+        """`ready` gives no task of these batches."""
+        if batches != self._left_out:
+            self._left_out = batches
+            self._window.tasks.clear()
+            self._window.stale = True
+
     def _read_ahead(self) -> None:
         window = self._window
         handed = len(window.handed)
         limit = min(_WINDOW_MAX, max(_WINDOW_MIN, 2 * handed))
         rows = self._conn.execute(
-            f"SELECT {_TASK_COLUMNS} FROM tasks WHERE state = 'pending' AND due_at IS NULL"  # noqa: S608 (a constant)
-            " ORDER BY rank, id LIMIT ?",
+            f"SELECT {_TASK_COLUMNS} FROM tasks WHERE state = 'pending' AND due_at IS NULL"  # noqa: S608 (constants)
+            f"{_but(self._left_out)} ORDER BY rank, id LIMIT ?",
             (limit + handed,),
         ).fetchall()
         window.tasks = deque(Task(*row) for row in rows if row[0] not in window.handed)
@@ -699,6 +707,11 @@ _COMMITTED = {
     _ABANDONED: "abandon.committed",
 }
 """And those right after it."""
+
+
+def _but(batches: frozenset[int]) -> str:
+    """Numbers of ours, and only there when there are any: the plain statement is the one that is prepared once."""
+    return f" AND ifnull(batch, 0) NOT IN ({', '.join(map(str, sorted(batches)))})" if batches else ""
 
 
 def _whichever(on_done: OnDone | None) -> OnRow | None:

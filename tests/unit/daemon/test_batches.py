@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 from support.house import House
 
 from gsvrd.daemon.batches import Batches
+from gsvrd.daemon.heralding import Herald
 from gsvrd.policy.spending import CostLimits, Price, Rates
 from gsvrd.pool.messages import Assign, Finished
 from gsvrd.pool.worker import Desk
+from gsvrd.store.outbox import Outbox
 
 IDLE_CLOSE_S = 300.0
 
@@ -112,6 +117,25 @@ def test_a_batch_at_its_cost_limit_is_held_and_no_other(house: House) -> None:
     house.until(lambda: house.row(second)["state"] == "completed")
 
 
+def test_a_batch_may_say_what_it_may_cost(house: House) -> None:
+    batch = opened(house).of("course/a")
+    house.commit()
+
+    def work(assign: Assign, desk: Desk) -> Finished:
+        permit = desk.ask("generate", "m", 1000, 500)
+        desk.settle(permit, "ok", tokens_in=1000, tokens_out=500)
+        return Finished(assign.task, assign.attempt)
+
+    house.work = work  # type: ignore[method-assign]
+    terms = house.permits.terms
+    house.permits.terms = type(terms)(terms.project, CostLimits(), (Price("m", Rates(1_000_000, 2_000_000)),))
+    first, second = (add(house, batch, "done:", f"{n}.mp4") for n in range(2))
+    for task in (first, second):
+        say(house, task, cost_limit=3000)
+    house.rest()
+    assert (house.row(first)["state"], house.row(second)["state"]) == ("completed", "pending")
+
+
 def test_a_call_that_does_not_come_back_ends_its_attempt_and_is_no_death(house: House) -> None:
     def work(assign: Assign, desk: Desk) -> Finished:
         desk.ask("generate", "m", 10, 10)
@@ -127,3 +151,55 @@ def test_a_call_that_does_not_come_back_ends_its_attempt_and_is_no_death(house: 
     house.until(lambda: house.outcomes(task) == ["timed_out"])
     assert house.reading.attempts(task)[0]["error"]["kind"] == "network"
     assert (house.row(task)["state"], house.row(task)["deaths"]) == ("pending", 0)
+
+
+def say(house: House, task: int, **options: object) -> None:
+    text = msgspec.json.encode({name: [value, "a test"] for name, value in options.items()}).decode()
+    house.db.execute("UPDATE tasks SET options = ? WHERE id = ?", (text, task))
+    house.db.commit()
+
+
+def test_a_batch_has_no_more_at_a_time_than_it_wants_and_the_others_go_on(house: House, tmp_path: Path) -> None:
+    batches = opened(house)
+    course, other = batches.of("course/a"), batches.of("other/a")
+    house.commit()
+    house.pool.resize(4)
+    first, second = (add(house, course, f"wait:{tmp_path / 'go'}", f"{n}.mp4") for n in range(2))
+    third = add(house, other, f"wait:{tmp_path / 'go'}", "3.mp4")
+    for task in (first, second):
+        say(house, task, parallel=1)
+
+    def dispatched() -> bool:
+        house.attempts.dispatch(4)
+        house.turn(start=False)
+        return len(house.attempts.running) == 2
+
+    house.until(dispatched)
+    house.attempts.dispatch(4)
+    assert set(house.attempts.running) == {first, third}
+    (tmp_path / "go").touch()
+    house.until(lambda: house.row(second)["state"] == "completed")
+
+
+def test_a_failure_is_told_once_to_who_wants_to_know(house: House) -> None:
+    outbox = Outbox(house.db, house.clock, house.queue.note)
+    house.attempts.herald = Herald(outbox, "")
+    loud, quiet = house.add("refuse:unreadable", "a.mp4"), house.add("refuse:unreadable", "b.mp4")
+    say(house, loud, webhook_url="https://example.org/told")
+    house.rest()
+    assert house.row(quiet)["state"] == "failed"
+    told = house.db.execute("SELECT event, task, url FROM outbox").fetchall()
+    assert told == [("task.failed", loud, "https://example.org/told")]
+
+
+def test_a_report_is_told_with_its_name_and_not_when_somebody_was_faster(house: House) -> None:
+    outbox = Outbox(house.db, house.clock, house.queue.note)
+    house.places.on_report = Herald(outbox, "https://example.org/told").completed
+    house.add("report:a.md", "a.mp4")
+    house.rest()
+    late = house.add("report:b.md", "b.mp4")
+    house.until(lambda: house.row(late)["report"] == "b.md")
+    house.queue.cancel(late, "a person")  # noted before its report is heard of
+    house.rest()
+    told = [msgspec.json.decode(row[0])["data"]["report"] for row in house.db.execute("SELECT body FROM outbox")]
+    assert told == ["a.md"]

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gsvrd.clock import ManualClock
 from gsvrd.errors import ErrorFacts, ErrorKind, StateError
@@ -409,3 +411,17 @@ def test_reading_an_absent_database_is_a_clear_error_and_makes_none(path: Path) 
 
 def test_a_new_database_is_private(db: sqlite3.Connection, path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 600), st.integers(-100, 100)), max_size=40), st.integers(-100, 100))
+def test_nothing_waits_longer_than_its_points_are_worth(others: list[tuple[int, int]], points: int) -> None:
+    """A bound on the wait: whoever comes so much later stands behind, however urgent."""
+    priorities = Priorities()
+    slowest = priorities.base + priorities.large_penalty + points
+    quickest = priorities.base - priorities.small_bonus + min((own for _, own in others), default=0)
+    bound_s = max(0.0, (slowest - quickest) * priorities.ageing_s)
+    mine = priorities.rank(slowest, 0.0)
+    for size_mb, own in others:
+        came_at = bound_s + 1.0
+        theirs = priorities.rank(priorities.priority(size_mb * 1_000_000) + own, came_at)
+        assert mine < theirs
