@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export VIDEO ?= tests/media/samples/lecture-en.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench media lock clean
+.PHONY: help demo run test check bench benchlong chaos media lock clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -49,6 +49,17 @@ bench: $(VENV)/.dev ## Run the benchmarks and print their figures
 	$(BIN)/python -m benchmarks.bench_queue
 	$(BIN)/python -m benchmarks.bench_overhead
 	$(BIN)/python -m benchmarks.bench_latency
+
+benchlong: $(VENV)/.dev ## Run the long benchmarks: intake, backlog, snapshots, forecasts
+	$(BIN)/python -m benchmarks.bench_intake
+	$(BIN)/python -m benchmarks.bench_backlog
+	$(BIN)/python -m benchmarks.bench_snapshots
+	$(BIN)/python -m benchmarks.bench_eta
+
+chaos: $(VENV)/.dev ## Kill, fail and cut the power, for an hour; needs strace and xfsprogs for all of it
+	$(BIN)/python -m benchmarks.bench_chaos --kills 1000
+	$(BIN)/python -m benchmarks.bench_chaos --points 80
+	$(BIN)/python -m benchmarks.bench_chaos --cuts 100
 
 lock: ## Make constraints.txt anew from pyproject.toml
 	rm -rf $(VENV)-lock
