@@ -40,6 +40,8 @@ class ErrorKind(StrEnum):
     """The source is not where it was; perhaps it has another name by now. Costs no attempt: it is looked for."""
     PERMISSION = "permission"
     """The source may not be read. Permanent."""
+    READ = "read"
+    """The disk or share does not give the bytes of the source."""
     CHANGED = "changed"
     """The source is not the file that was queued any more. The task ends; the new content is queued anew."""
     MEMORY = "memory"

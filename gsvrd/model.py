@@ -126,6 +126,8 @@ class Task:
     """Which batch it came with."""
     options: str = "{}"
     """What was said for it over the configuration, as `config.options.to_json` writes it."""
+    key: str | None = None
+    """What an earlier attempt was about to find out; see `pool.messages.Seek`."""
 
     @property
     def owner(self) -> str:

@@ -18,10 +18,13 @@ from typing import Any
 import click
 
 from gsvrd import __version__
+from gsvrd.cli.batches import batch, batches, webhooks
 from gsvrd.cli.checkpoint import checkpoint
 from gsvrd.cli.common import EXIT_DOWN, Group, config_option, edge, fail, home_option, json_option
 from gsvrd.cli.operate import cancel, retry, why
+from gsvrd.cli.plan import plan
 from gsvrd.cli.submit import submit
+from gsvrd.cli.watch import watch
 from gsvrd.config.places import Places, find_places
 from gsvrd.model import TaskState
 
@@ -61,7 +64,7 @@ def main(context: click.Context, home: Path, config_file: Path | None) -> None:
     context.obj = Place(find_places(home, config_file, os.environ))
 
 
-for command in (checkpoint, why, retry, cancel, submit):
+for command in (checkpoint, why, retry, cancel, submit, plan, batches, batch, webhooks, watch):
     main.add_command(command)
 
 

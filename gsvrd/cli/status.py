@@ -32,6 +32,7 @@ def down(places: Places) -> dict[str, Any]:
         "reload": None,
         "restored": None,
         "snapshots": None,
+        "progress": None,
         "pause_wish": False,
         "directories": _directories(places),
         "version": None,
@@ -64,6 +65,7 @@ def status(reading: Reading, places: Places, lock: Path) -> dict[str, Any]:
         "reload": reading.service("reload"),
         "restored": reading.service("restored"),
         "snapshots": reading.service("snapshots") if pid else None,
+        "progress": _progress(reading.service("progress")) if pid else None,
         "pause_wish": bool((reading.service("pause") or {}).get("paused")),
         "directories": daemon.get("directories") or _directories(places),
         "version": daemon.get("version"),
@@ -79,6 +81,10 @@ def _state(run: dict[str, Any], doors: dict[str, Any], pid: int | None) -> tuple
     if doors and run.get("state") == "running":
         return "blocked", "; ".join(door["reason"] for door in doors.values())
     return run.get("state", "running"), run.get("reason", "")
+
+
+def _progress(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    return row and {name: row[name] for name in ("at", "overall", "batches", "notes")}
 
 
 def _running(row: dict[str, Any]) -> dict[str, Any]:

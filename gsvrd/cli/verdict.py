@@ -63,7 +63,8 @@ def judge(scratch: Scratch) -> Verdict:
 
 def _judge_reports(scratch: Scratch, verdict: Verdict) -> None:
     root = scratch.directories["reports"]
-    reports = [path for path in root.rglob("*.md") if not path.parent.name.startswith(TEMPORARY)]
+    mds = (path for path in root.rglob("*.md") if path.name != "_summary.md")
+    reports = [path for path in mds if not path.parent.name.startswith(TEMPORARY)]
     found = Counter(map(_head, reports))
     expected = Counter(scratch.expected_reports)
     verdict.lost += [f"no report of {source}" for source, _ in (expected - found).elements()]

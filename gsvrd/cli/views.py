@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rich.markup import escape
 from rich.text import Text
 
+from gsvrd.cli.ending import end
 from gsvrd.cli.terminal import COLOURS, console, moment, sentences, size_of, table
 from gsvrd.policy.spending import dollars
 
@@ -40,8 +42,19 @@ def status(facts: dict[str, Any]) -> None:
         console.print(Text(_restored_line(facts["restored"]), style="yellow"))
     if facts["snapshots"]:
         console.print(Text(f"the last snapshot failed: {facts['snapshots']['reason']}", style="red"))
+    if facts["progress"]:
+        _progress(facts["progress"])
     _running(facts["running"])
     _errors(facts["last_errors"])
+
+
+def _progress(facts: dict[str, Any]) -> None:
+    counts, batches = facts["overall"]["counts"], facts["overall"]["batches"]
+    if left := counts["pending"] + counts["running"]:
+        ends = end(facts["overall"]["performance"], time.time(), left=left)
+        console.print(Text(f"{counts['total'] - left} of {counts['total']} in {batches} open batches; {ends}"))
+    for note in facts["notes"]:
+        console.print(Text(f"progress file {note['file']}: {note['reason']}", style="yellow"))
 
 
 def _running(rows: list[dict[str, Any]]) -> None:

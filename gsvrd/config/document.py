@@ -108,6 +108,9 @@ class _Reader:
     def plain(self, node: yaml.Node, path: Keys) -> object:
         self.document.places.setdefault(path, self._place(node))
         if isinstance(node, yaml.ScalarNode):
+            if _is_broken(node.value):
+                self._complain(node, "half a surrogate pair is no character")
+                return None
             return None if node.style is None and node.value in ("", "~", "null") else node.value
         if id(node) in self._seen:  # an alias: could be endless, and nobody needs it here
             problem = Problem(
@@ -123,7 +126,7 @@ class _Reader:
     def _mapping(self, node: yaml.Node, path: Keys) -> dict[str, object]:
         found: dict[str, object] = {}
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or _is_broken(key.value):
                 self._complain(key, "a key must be a plain word")
                 continue
             here = (*path, key.value)
@@ -140,6 +143,11 @@ class _Reader:
 
     def _place(self, node: yaml.Node) -> Place:
         return Place(self.name, node.start_mark.line + 1)
+
+
+def _is_broken(text: str) -> bool:
+    """Escapes can write what no file can hold: half a character."""
+    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:

@@ -179,7 +179,9 @@ class Attempts:
     rates: SuccessRates = field(default_factory=SuccessRates)
     """How often trying again has helped, by kind of error; kept over restarts."""
     running: dict[int, Running] = field(default_factory=dict)
-    _followers: dict[str, list[int]] = field(default_factory=dict)
+    _placed_soon: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By key the task and attempt that have found it out, and whose report is on its way into place."""
+    _followers: dict[str, set[int]] = field(default_factory=dict)
     """Tasks that wait until somebody has found out what their content is about."""
     _retried: dict[int, ErrorKind] = field(default_factory=dict)
     """What the last attempt of a task failed with."""
@@ -221,6 +223,7 @@ class Attempts:
             queued_at=task.created_at,
             kept=self.queue.kept(task.id) if task.attempt else {},
             options=task.options,
+            key=task.key or "",
             timeout_s=said(task.options, "timeout", self.patience.attempt_s),
         )
 
@@ -255,7 +258,8 @@ class Attempts:
                 self._end(running, event)
 
     def _end(self, running: Running, ending: Finished | Failed | Snoozed | Died) -> None:
-        self._call_followers(running)
+        if not (isinstance(ending, Finished) and ending.temporary):  # else when its report is in place
+            self._call_followers(running.key)
         self._learn(running.task.id, succeeded=isinstance(ending, Finished))
         match ending:
             case Finished():
@@ -282,17 +286,17 @@ class Attempts:
     def _seek(self, running: Running, key: str) -> None:
         """Nobody finds out twice what is known, nor two at a time what is not."""
         task, attempt = running.task, running.attempt
-        busy = any(other.key == key for other in self.running.values() if other is not running)
+        found = None if said(task.options, "force") else self.queue.analysis_of(key)
+        busy = found is None and self._is_sought(key, running)
         if busy:
-            self._followers.setdefault(key, []).append(task.id)
-        found = None if busy or said(task.options, "force") else self.queue.analysis_of(key)
+            self._followers.setdefault(key, set()).add(task.id)
         answer = Known(attempt, wait_s=SAME_CONTENT_S if busy else 0.0)
         if found is not None:
             analysis, report = found
             skip = said(task.options, "skip_existing", self.skip_existing)
             pictures = assets_name(report) if report else ""
             answer = Known(attempt, analysis, pictures, report if skip and report else "")
-        running.key = "" if busy else key
+        running.key = "" if busy or found is not None else key
         self.queue.want(task.id, attempt, key)
         self.after_commit(lambda: self.pool.answer(task.id, answer))
 
@@ -339,6 +343,9 @@ class Attempts:
         if not temporary:
             self.queue.complete(task.id, attempt, sha256)
             return
+        self._placed_soon = {key: who for key, who in self._placed_soon.items() if self.queue.still_running(*who)}
+        if running.key:
+            self._placed_soon[running.key] = (task.id, attempt)
         # Only after the commit is the name in the report a durable one, and an operator's cancel known to us.
         self.after_commit(lambda: self.placing.publish(task, attempt, temporary, sha256))
 
@@ -371,6 +378,8 @@ class Attempts:
             # A fault of ours is worth its traceback; other details may be long and stand in the failure record.
             detail=error.detail if error.kind is ErrorKind.UNKNOWN else None,
         )
+        if verdict.answer is Answer.REPLACE and task.home not in (Home.INBOX, Home.KEPT):
+            verdict = Verdict(Answer.GIVE_UP)  # nobody watches that folder: its new content would not come by itself
         match verdict.answer:
             case Answer.RETRY:
                 self._retried[task.id] = error.kind
@@ -381,6 +390,7 @@ class Attempts:
                 self.queue.cancel(task.id, error.message)
                 self.queue.moved(task.id, Home.GONE)
                 self.after_commit(lambda: self.placing.replaced(task))
+                self.after_commit(lambda: self.placing.withdraw(running.task))
             case Answer.GIVE_UP:
                 self._give_up(running, error, outcome, sha256 or running.sha256, death=death)
         self.placing.clean(task, attempt)
@@ -407,12 +417,25 @@ class Attempts:
             self.placing.withdraw(running.task)
             self.placing.clean(running.task, running.attempt, after_s=DROPPED_ENDS_S)
 
-    def _call_followers(self, running: Running) -> None:
-        for task in self._followers.pop(running.key, ()):
+    def _is_sought(self, key: str, by: Running) -> bool:
+        """Whether another attempt is finding it out, or has and its report is not in place yet."""
+        if any(other.key == key for other in self.running.values() if other is not by):
+            return True
+        placed_soon = self._placed_soon.get(key)
+        return placed_soon is not None and self.queue.still_running(*placed_soon)
+
+    def report_placed(self, task: int) -> None:
+        """In the turn that completes a task: whoever waited for what it has found out may come."""
+        for key in [key for key, (finder, _) in self._placed_soon.items() if finder == task]:
+            del self._placed_soon[key]
+            self._call_followers(key)
+
+    def _call_followers(self, key: str) -> None:
+        for task in self._followers.pop(key, ()):
             self.queue.wake(task)
 
     def _stop(self, running: Running) -> None:
-        self._call_followers(running)
+        self._call_followers(running.key)
         del self.running[running.task.id]
         self.pool.cancel(running.task.id)
         self.governor.ended(running.task.id, running.attempt)

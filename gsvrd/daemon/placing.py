@@ -67,6 +67,8 @@ class Places:
     """Told when a task is completed, and that is on record."""
     on_report: Callable[[Task, int, str], None] = lambda task, attempt, report: None
     """Told in the turn that completes a task, with the name of its report."""
+    on_ended: Callable[[Task], None] = lambda task: None
+    """Told when a task has ended for whatever reason, and that is on record."""
     _root: tuple[int, int] | None = None
     """Device and inode of the inbox, as it was found last and not lost."""
     _unpublished: dict[int, int] = field(default_factory=dict)
@@ -120,7 +122,8 @@ class Places:
     def _done_with(self, task: Task, attempt: int, name: str) -> None:
         log.info("task_completed", task=task.id, attempt=attempt, name=task.name, report=name)
         self.on_completed()
-        if task.home == Home.FAILED:  # an operator had it tried again
+        self.on_ended(task)
+        if task.home in _STAYS:  # an operator had it tried again
             self.filing.submit(partial(self._withdraw_failure, task), _nothing, self._shrug)
         self.take_away(task)
         self.clean(task, attempt, whole=True)
@@ -160,7 +163,8 @@ class Places:
             self.filing.submit(unpublish_it, lambda _: self.queue.withdrawn(task.id), self._shrug)
 
     def _withdraw_failure(self, task: Task) -> None:
-        folder = Path(os.fsdecode(os.path.dirname(task.path)))
+        is_ours = task.home == Home.FAILED
+        folder = Path(os.fsdecode(os.path.dirname(task.path))) if is_ours else self.config.failed
         remove_failure(folder, task.name.rpartition("/")[2], str(task.id))
 
     # -- sources -----------------------------------------------------------------------------------------------------
@@ -206,6 +210,7 @@ class Places:
         stays = Home.KEPT if error.kind in _NOT_OPENED else Home.GONE
         again = partial(self.give_up, task, attempt, error, sha256)
         log.error("task_failed", task=task.id, attempt=attempt, name=task.name, kind=error.kind.value)
+        self.on_ended(task)
         self.filing.submit(
             act,
             lambda moved: self._moved(task, path, home if home in _STAYS else Home.FAILED if moved else stays, moved),
@@ -266,6 +271,7 @@ class Places:
     def replaced(self, task: Task) -> None:
         """Another file lies in the source's place; should this one come back, it is a new task."""
         self.taken_away(task.path, _identity(task))
+        self.on_ended(task)
 
     def _not_moved(self, task: Task, again: Callable[[float], None], again_s: float, error: OSError) -> None:
         # Until then its row keeps it from being queued again.
@@ -307,6 +313,7 @@ class Places:
         for task in self.queue.running():
             if task.report and is_ours(self.config.reports / task.report, task.owner):
                 self.queue.complete(task.id, task.attempt, why=task.report)
+                self.on_report(task, task.attempt, task.report)
         self.queue.recover()
         self.queue.commit()
         # Before the filing thread has anything to do: it works with files of the same names.

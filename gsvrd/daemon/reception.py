@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import structlog
 
 from gsvrd.config.document import Document, Place, Problem, parse
@@ -35,9 +37,11 @@ log = structlog.get_logger("gsvrd.reception")
 WRONG = "wrong options: "
 """How the reason begins of a batch that is held for its options."""
 DRY_RUN = "dry run: `gsvrctl plan` tells what would be done, `gsvrctl batch NAME resume` does it"
-LOOK_AGAIN_S = 5.0
+LOOK_AGAIN_S = 10.0
+ROWS_AT_A_TIME = 500
+PUT_AWAY_AGAIN_S = 60.0
 _LARGEST_BYTES = 2**20
-_NO_LINKS = "links cannot be studied yet: download the video and name the file"
+NO_LINKS = "links cannot be studied yet: download the video and name the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Listed:
     placed: tuple[Placed, ...]
     layers: tuple[Layer, ...]
     """What the folders it lies in say."""
+    problem: str
+    """What is wrong with that."""
 
 
 def receive(candidates: Iterable[Candidate], inbox: bytes, templates: frozenset[str]) -> list[Received]:
@@ -66,7 +72,7 @@ def receive(candidates: Iterable[Candidate], inbox: bytes, templates: frozenset[
     read: dict[bytes, tuple[Layer | None, str]] = {}
     received = []
     for candidate in durable(candidates, inbox):
-        layers, problem = _layers(candidate.path, inbox, templates, read)
+        layers, problem = layers_of(candidate.path, inbox, templates, read)
         received.append(Received(candidate, layers, problem))
     return received
 
@@ -87,10 +93,8 @@ def read(candidate: Candidate, config: Config, rules: NameRules, templates: froz
     good, unfit = _fit(placed, str(path), templates, manifest)
     unread = [data] if isinstance(data, Problem) and not manifest.problems else []
     write_errors(path, [*manifest.problems, *unread, *wrong, *unfit])
-    layers, problem = _layers(candidate.path, inbox, templates, {})
-    if problem:
-        log.warning("folder_options", problem=problem)
-    return Listed(candidate, manifest, good, layers)
+    layers, problem = layers_of(candidate.path, inbox, templates, {})
+    return Listed(candidate, manifest, good, layers, problem)
 
 
 def _fit(
@@ -101,7 +105,7 @@ def _fit(
     for one in placed:
         template = one.row.options.template or manifest.options.template
         if one.located is None:
-            problems.append(Problem(Place(source, one.row.line), _NO_LINKS))
+            problems.append(Problem(Place(source, one.row.line), NO_LINKS))
         elif template is not None and template not in templates:
             problems.append(Problem(Place(source, one.row.line), _no_template(template, templates)))
         else:
@@ -113,7 +117,7 @@ def _no_template(name: str, templates: frozenset[str]) -> str:
     return f"template: there is no template {name!r}; allowed: {', '.join(sorted(templates))}"
 
 
-def _layers(
+def layers_of(
     path: bytes, inbox: bytes, templates: frozenset[str], read: dict[bytes, tuple[Layer | None, str]]
 ) -> tuple[tuple[Layer, ...], str]:
     """The options of every folder from the inbox down to a file, the nearest last; and the first problem with them."""
@@ -177,8 +181,8 @@ class Reception:
     later: Callable[[float, Callable[[], None]], None]
     moved: Callable[[bytes, Identity], None]
     """Told when a manifest has left the inbox."""
-    _expected: dict[bytes, tuple[int, tuple[Layer, ...]]] = field(default_factory=dict)
-    """Batch and options of videos that a manifest names and that are not there yet."""
+    _expected: dict[bytes, tuple[int, str]] = field(default_factory=dict)
+    """Batch and options of videos that a manifest names and that have not come yet; the database has them, too."""
     _wrong: dict[int, bytes] = field(default_factory=dict)
     """Batches held for their options, and the folder of one of their videos."""
     _is_looking: bool = False
@@ -192,9 +196,11 @@ class Reception:
     def restore(self) -> None:
         """At start: batches that were held for their options are looked at again."""
         inbox = os.fsencode(self.config.inbox)
+        self._expected = self.queue.expected()
         for number, kind, name, hold in self.queue.batches():
-            if kind == FOLDER and hold.startswith(WRONG):
-                self._watch(number, os.path.join(inbox, os.fsencode(name), b"x"))
+            if hold.startswith(WRONG):
+                below = os.fsencode(name) if kind == FOLDER else b""
+                self._watch(number, os.path.join(inbox, below, b"x"))
 
     def is_manifest(self, candidate: Candidate) -> bool:
         """Whether it is a list of videos."""
@@ -204,52 +210,67 @@ class Reception:
 
     def accept(self, received: Received) -> None:
         """A video is queued, with what was asked for it."""
-        candidate = received.candidate
+        candidate, new = received.candidate, _new_task(received.candidate)
+        if self.queue.knows(new):  # queued before this start: at most its name is another one
+            self.queue.add(new)
+            return
         expected = self._expected.pop(candidate.path, None)
-        batch, layers = expected or (self.batches.of(candidate.name), ())
-        self._add(_new_task(candidate), batch, (*received.layers, *layers))
-        if said(to_json(resolve((*received.layers, *layers))), "dry_run", self.config.batch.dry_run):
-            self.queue.hold_batch(batch, DRY_RUN)
-        if received.problem:
-            log.warning("options_refused", problem=received.problem)
-            self.queue.hold_batch(batch, WRONG + received.problem)
-            self._watch(batch, candidate.path)
+        if expected is not None:
+            self.queue.expect_no_more(candidate.path)
+        batch, asked = expected or (self.batches.of(candidate.name), "{}")
+        options = _over(to_json(resolve(received.layers)), asked)
+        self.queue.add(new, batch=batch, options=options, points=said(options, "priority", 0))
+        self._hold_if_need_be(batch, options, received.problem, candidate.path)
         log.debug("video_accepted", name=candidate.name, batch=batch)
 
-    def _add(self, new: NewTask, batch: int, layers: tuple[Layer, ...], *, elsewhere: bool = False) -> None:
-        resolved = resolve(layers)
-        points = int(resolved["priority"][0]) if "priority" in resolved else 0
-        self.queue.add(new, batch=batch, options=to_json(resolved), points=points, elsewhere=elsewhere)
+    def _hold_if_need_be(self, batch: int, options: str, problem: str, path: bytes) -> None:
+        """For wrong options, or because only a plan was asked for; not when it is held for something else."""
+        if problem:
+            log.warning("options_refused", problem=problem)
+            self.queue.suspend_batch(batch, WRONG + problem, WRONG)
+            self._watch(batch, path)
+        elif said(options, "dry_run", self.config.batch.dry_run):
+            self.queue.suspend_batch(batch, DRY_RUN, DRY_RUN)
 
     # -- options that are mended -------------------------------------------------------------------------------------
 
     def _watch(self, batch: int, path: bytes) -> None:
         self._wrong[batch] = path
-        if not self._is_looking:
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._wrong and not self._is_looking:
             self._is_looking = True
             self.later(LOOK_AGAIN_S, self._look)
 
     def _look(self) -> None:
-        self._is_looking = False
+        """One batch after the other; the next look comes when the last of them is heard of."""
         inbox = os.fsencode(self.config.inbox)
-        for batch, path in self._wrong.items():
-            waiting = [(task.id, task.path) for task in self.queue.pending_of(batch)] or [(0, path)]
-            look = partial(_look_at, waiting, inbox, self.templates)
-            self.filing.submit(look, partial(self._looked, batch), lambda _: None)
-        if self._wrong:
-            self._is_looking = True
-            self.later(LOOK_AGAIN_S, self._look)
+        for batch, path in list(self._wrong.items()):
+            waiting = [
+                (task.id, task.path, task.options)
+                for task in self.queue.pending_of(batch)
+                if task.path.startswith(inbox + b"/")
+            ]
+            look = partial(_look_at, waiting, path, inbox, self.templates)
+            self.filing.submit(look, partial(self._looked, batch), lambda _: self._looked_all())
+        self.filing.submit(lambda: None, lambda _: self._looked_all(), lambda _: self._looked_all())
 
-    def _looked(self, batch: int, found: tuple[list[tuple[int, tuple[Layer, ...]]], str]) -> None:
-        layers_of, problem = found
+    def _looked_all(self) -> None:
+        self._is_looking = False
+        self._look_later()
+
+    def _looked(self, batch: int, found: tuple[list[tuple[int, str]], str]) -> None:
+        mended, problem = found
         if problem:
-            self.queue.hold_batch(batch, WRONG + problem)
+            self.queue.let_go(batch, WRONG, WRONG + problem)
             return
         self._wrong.pop(batch, None)
-        for task, layers in layers_of:
-            self.queue.set_options(task, to_json(resolve(layers)))
+        for task, options in mended:
+            self.queue.set_options(task, options)
         log.info("options_mended", batch=batch)
-        self.queue.hold_batch(batch, "")
+        is_plan = any(said(options, "dry_run", self.config.batch.dry_run) for _, options in mended)
+        self.queue.let_go(batch, WRONG, DRY_RUN if is_plan else "")
 
     # -- manifests ---------------------------------------------------------------------------------------------------
 
@@ -268,50 +289,87 @@ class Reception:
     def _listed(self, listed: Listed | None) -> None:
         if listed is None:
             return
-        manifest = listed.manifest
-        batch = self.batches.named(MANIFEST, manifest.name)
+        batch = self.batches.named(MANIFEST, listed.manifest.name)
+        if listed.problem:
+            self._hold_if_need_be(batch, "{}", listed.problem, listed.candidate.path)
+        self._take_rows(listed, batch, 0)
+
+    def _take_rows(self, listed: Listed, batch: int, start: int) -> None:
+        """Some at a time: a manifest may have 100,000, and the loop has others to serve."""
         source = listed.candidate.name
-        for placed in listed.placed:
-            layers = (*listed.layers, (source, manifest.options), (f"{source}:{placed.row.line}", _row_options(placed)))
-            self._take_row(placed, batch, layers)
-        log.info("manifest_read", name=source, videos=len(listed.placed), problems=len(manifest.problems))
-        inbox = os.fsencode(self.config.inbox)
-        away = Source(listed.candidate.path, inbox, listed.candidate.identity)
+        for placed in listed.placed[start : start + ROWS_AT_A_TIME]:
+            own = f"{source}:{placed.row.line}"
+            layers = (*listed.layers, (source, listed.manifest.options), (own, _row_options(placed)))
+            options = to_json(resolve(layers))
+            self._hold_if_need_be(batch, options, "", b"")
+            self._take_row(placed, batch, options)
+        if start + ROWS_AT_A_TIME < len(listed.placed):
+            self.later(0.0, lambda: self._take_rows(listed, batch, start + ROWS_AT_A_TIME))
+        else:
+            self._put_away(listed)
+
+    def _put_away(self, listed: Listed) -> None:
+        manifest, candidate = listed.manifest, listed.candidate
+        log.info("manifest_read", name=candidate.name, videos=len(listed.placed), problems=len(manifest.problems))
+        source = Source(candidate.path, os.fsencode(self.config.inbox), candidate.identity)
         self.filing.submit(
-            partial(move_out, away, os.fsencode(self.config.archive)),
-            lambda _: self.moved(listed.candidate.path, listed.candidate.identity),
-            lambda error: log.warning("manifest_not_moved", name=source, error=str(error)),
+            partial(move_out, source, os.fsencode(self.config.archive), with_sidecars=False),
+            lambda _: self.moved(candidate.path, candidate.identity),
+            lambda error: self._not_put_away(listed, error),
         )
 
-    def _take_row(self, placed: Placed, batch: int, layers: tuple[Layer, ...]) -> None:
+    def _not_put_away(self, listed: Listed, error: OSError) -> None:
+        log.warning("manifest_not_moved", name=listed.candidate.name, error=str(error))
+        self.later(PUT_AWAY_AGAIN_S, lambda: self._put_away(listed))
+
+    def _take_row(self, placed: Placed, batch: int, options: str) -> None:
         located, found = placed.located, placed.found
-        inbox = os.fsencode(self.config.inbox)
         if located is None:
             return
-        if found is None:
-            self._expected[located.path] = (batch, layers)
-            return
+        points = said(options, "priority", 0)
+        if located.root == os.fsencode(self.config.inbox):
+            if self.queue.ask_for(located.path, batch, options, points) and (found is None or not self._waits(found)):
+                self._expected[located.path] = (batch, options)  # the intake brings it when it has settled
+        elif found is not None:
+            identity = Identity.of(found)
+            name = printable(located.path[len(located.root.rstrip(b"/")) + 1 :])
+            new = NewTask(located.path, name, identity.dev, identity.ino, identity.size, identity.mtime_ns)
+            self.queue.add(new, batch=batch, options=options, points=points, elsewhere=True)
+
+    def _waits(self, found: os.stat_result) -> bool:
+        """Whether it is queued already: then it has what was asked for it, and nothing more is expected."""
         identity = Identity.of(found)
-        below = located.path[len(located.root.rstrip(b"/")) + 1 :]
-        new = NewTask(located.path, printable(below), identity.dev, identity.ino, identity.size, identity.mtime_ns)
-        if located.root != inbox:
-            self._add(new, batch, layers, elsewhere=True)
-        elif not self.queue.ask_for(located.path, batch, to_json(resolve(layers))):
-            self._expected[located.path] = (batch, layers)  # the intake brings it when it has settled
+        return self.queue.knows(NewTask(b"", "", identity.dev, identity.ino, identity.size, identity.mtime_ns))
 
 
 def _look_at(
-    waiting: list[tuple[int, bytes]], inbox: bytes, templates: frozenset[str]
-) -> tuple[list[tuple[int, tuple[Layer, ...]]], str]:
+    waiting: list[tuple[int, bytes, str]], path: bytes, inbox: bytes, templates: frozenset[str]
+) -> tuple[list[tuple[int, str]], str]:
+    """In the filing thread: what the folders say by now for videos that wait, over it what a manifest said for them."""
     read: dict[bytes, tuple[Layer | None, str]] = {}
-    layers_of = []
-    for task, path in waiting:
-        layers, problem = _layers(path, inbox, templates, read)
+    mended = []
+    for task, one, options in waiting or [(0, path, "{}")]:
+        layers, problem = layers_of(one, inbox, templates, read)
         if problem:
             return [], problem
         if task:
-            layers_of.append((task, layers))
-    return layers_of, ""
+            mended.append((task, _over(to_json(resolve(layers)), _by_manifest(options))))
+    return mended, ""
+
+
+def _over(below: str, above: str) -> str:
+    """Options over others, both as JSON."""
+    return below if above == "{}" else msgspec.json.encode(_decoded(below) | _decoded(above)).decode()
+
+
+def _by_manifest(options: str) -> str:
+    """Those that no folder has said."""
+    kept = {name: value for name, value in _decoded(options).items() if not str(value[1]).endswith(FILE)}
+    return msgspec.json.encode(kept).decode()
+
+
+def _decoded(options: str) -> dict[str, list[Any]]:
+    return msgspec.json.decode(options, type=dict[str, list[Any]])
 
 
 def _row_options(placed: Placed) -> Options:

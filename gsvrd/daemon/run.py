@@ -24,8 +24,10 @@ from gsvrd.daemon.courier import Courier
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.heralding import Herald
+from gsvrd.daemon.observing import Observer
 from gsvrd.daemon.permits import BREAKER, Permits
 from gsvrd.daemon.placing import Places
+from gsvrd.daemon.progressing import Progressing
 from gsvrd.daemon.reception import Reception
 from gsvrd.daemon.reconciling import after_restore
 from gsvrd.daemon.runstate import RunState
@@ -34,12 +36,13 @@ from gsvrd.daemon.seeking import Seeking
 from gsvrd.daemon.service import Lock, Notifier
 from gsvrd.daemon.signals import Doorbell, Signals, Wake
 from gsvrd.daemon.snapshots import Snapshots
+from gsvrd.daemon.summing import Summing
 from gsvrd.daemon.supervisor import AfterCommit, Supervisor, Timers
 from gsvrd.daemon.trouble import Trouble
 from gsvrd.errors import AccessError, ConfigError, GsvrdError
 from gsvrd.intake.intake import Intake
 from gsvrd.intake.names import NameRules
-from gsvrd.model import REMOTE_STAGE
+from gsvrd.model import REMOTE_STAGE, Task
 from gsvrd.policy.breaker import Breaker, SuccessRates
 from gsvrd.policy.limiter import APILimiter, Instant
 from gsvrd.policy.retry import RetryStrategy
@@ -127,8 +130,18 @@ def _supervise(config: Config, load: Callable[[], Config], notifier: Notifier, w
         moved=intake.forget,
     )
     outbox = Outbox(db, clock, queue.note, begun.installation)
+    summing = Summing(
+        conn=db,
+        database=config.state / DATABASE,
+        reports=config.reports,
+        language=config.language,
+        filing=Filing(wake.poke, "summing"),
+        clock=clock,
+        later=timers.later,
+        remember=queue.set_service,
+    )
+    places.on_ended = lambda task: summing.note_ended(task.batch)
     herald = Herald(outbox, config.batch.webhook_url)
-    places.on_report = herald.completed
     courier = Courier(outbox, clock, settings.courier_settings(config), config.webhook.give_up)
     places.on_completed = snapshots.note_completed
     strategy = RetryStrategy(config.retry.max_retries, config.retry.poison_limit)
@@ -162,6 +175,12 @@ def _supervise(config: Config, load: Callable[[], Config], notifier: Notifier, w
         after_commit=after_commit,
         rates=SuccessRates.restore(queue.service(RATES), now),
     )
+
+    def placed(task: Task, attempt: int, report: str) -> None:
+        herald.completed(task, attempt, report)
+        attempts.report_placed(task.id)
+
+    places.on_report = placed
     supervisor = Supervisor(
         clock=clock,
         queue=queue,
@@ -172,6 +191,15 @@ def _supervise(config: Config, load: Callable[[], Config], notifier: Notifier, w
         courier=courier,
         places=places,
         snapshots=snapshots,
+        summing=summing,
+        progressing=Progressing(
+            look=Observer(config.state / DATABASE).look,
+            outlook=settings.outlook(config),
+            filing=Filing(wake.poke, "progress"),
+            clock=clock,
+            later=timers.later,
+            remember=queue.set_service,
+        ),
         filing=filing,
         reception=reception,
         doors=doors,
@@ -251,6 +279,7 @@ def _reload(
     try:
         new = load()
         verify(new)
+        names = settings.template_names(new)
         if new.directories != config.directories:
             raise ConfigError("directories.* cannot be changed while the daemon runs", "Restart it.")
         work = settings.work_settings(new, begun)
@@ -262,7 +291,7 @@ def _reload(
     supervisor.intake.change(settings.intake_settings(new))
     supervisor.places.config = new
     supervisor.attempts.strategy = RetryStrategy(new.retry.max_retries, new.retry.poison_limit)
-    supervisor.reception.change(new, settings.template_names(new))
+    supervisor.reception.change(new, names)
     supervisor.attempts.parallel = settings.parallel(new)
     supervisor.attempts.skip_existing = new.batch.skip_existing
     supervisor.attempts.patience = settings.patience(new)
@@ -273,6 +302,9 @@ def _reload(
     supervisor.courier.change(settings.courier_settings(new), new.webhook.give_up)
     supervisor.queue.hurry()
     supervisor.snapshots.often = settings.often(new)
+    supervisor.summing.language = new.language
+    supervisor.progressing.outlook = settings.outlook(new)
+    supervisor.progressing.changed()
     supervisor.drain_s = new.service.drain
     supervisor.workers = new.workers.most
     pool.resize(new.workers.most)

@@ -16,6 +16,7 @@ from gsvrd.config.models import Config
 from gsvrd.config.places import NAMES
 from gsvrd.daemon.attempts import Patience
 from gsvrd.daemon.delivering import CourierSettings
+from gsvrd.daemon.figures import Allowance, Outlook
 from gsvrd.daemon.permits import Terms
 from gsvrd.daemon.snapshots import Often
 from gsvrd.errors import ConfigError
@@ -155,6 +156,22 @@ def terms(config: Config) -> Terms:
     gemini = config.analyzer.gemini
     cost = CostLimits(gemini.cost_limit_day, gemini.cost_limit_batch, gemini.cost_limit_total)
     return Terms(gemini.project, cost, tuple(map(_price, gemini.prices)), gemini.timeout)
+
+
+def outlook(config: Config) -> Outlook:
+    """For progress."""
+    gemini, batch, kind = config.analyzer.gemini, config.batch, analyzer_of(config)
+    allowance = Allowance(
+        gemini.project, gemini.model, gemini.requests_per_day, gemini.cost_limit_day, gemini.cost_limit_total
+    )
+    return Outlook(
+        reports=config.reports,
+        kind=kind,
+        workers=config.workers.most,
+        parallel=None if batch.parallel == "auto" else batch.parallel,
+        progress_file=batch.progress_file,
+        allowance=allowance if kind == "gemini" else None,
+    )
 
 
 def _price(line: str) -> Price:

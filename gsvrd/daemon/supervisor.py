@@ -28,12 +28,14 @@ from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.grouping import STATEMENTS, Grouping
 from gsvrd.daemon.placing import Places
+from gsvrd.daemon.progressing import Progressing
 from gsvrd.daemon.reception import Received, Reception, receive
 from gsvrd.daemon.runstate import RunState
 from gsvrd.daemon.sampler import Sampler
 from gsvrd.daemon.service import Notifier
 from gsvrd.daemon.signals import Doorbell, Signals, Wake
 from gsvrd.daemon.snapshots import Snapshots
+from gsvrd.daemon.summing import SUMMED_UNTIL, Summing
 from gsvrd.errors import ErrorFacts
 from gsvrd.intake.identity import Candidate
 from gsvrd.intake.intake import Intake, Refusal
@@ -105,6 +107,8 @@ class Supervisor:
     courier: Courier
     places: Places
     snapshots: Snapshots
+    summing: Summing
+    progressing: Progressing
     filing: Filing
     reception: Reception
     doors: Doors
@@ -151,6 +155,8 @@ class Supervisor:
         self.intake.start()
         self.pool.resize(self.workers)
         self.snapshots.start()
+        self.summing.restore(self.queue.service(SUMMED_UNTIL))
+        self.progressing.changed()
         self._watch_the_watchdog()
         self._sample()
         self._commit()
@@ -168,7 +174,11 @@ class Supervisor:
             self.courier.outbox.look_again()
         self.state.tell(self.pool.workers(), self.intake.describe())
         if self._commit() and others_wrote:
+            self.progressing.changed()
             self.attempts.drop_lost()
+            self.summing.look_again()
+            for task in self.queue.withdrawals():
+                self.places.withdraw(task)
 
     def _wait(self) -> None:
         deadline = self._next_deadline()
@@ -197,7 +207,8 @@ class Supervisor:
     def _next_deadline(self) -> float | None:
         if self.queue.journalled or self.after_commit:
             return self.clock.monotonic() if "state" not in self.doors.closed else self.timers.next()
-        if self._may_start and self.queue.is_unread and self.pool.free():
+        may_start = self._may_start and len(self.attempts.running) < self.workers
+        if may_start and self.queue.is_unread and self.pool.free():
             return self.clock.monotonic()
         due = self.queue.next_due()
         moments = [
@@ -317,6 +328,8 @@ class Supervisor:
         while True:
             self.filing.collect()
             self.snapshots.collect()
+            self.summing.collect()
+            self.progressing.collect()
             self.courier.hear()
             events = self.pool.events()
             for event in events:
@@ -355,7 +368,8 @@ class Supervisor:
 
     def _commit(self) -> bool:
         """Make what this turn learned durable, then do what waited for that. False: the database did not take it."""
-        began = self.clock.monotonic() if self.queue.journalled else None
+        statements = self.queue.journalled
+        began = self.clock.monotonic() if statements else None
         try:
             self.queue.commit()
         except sqlite3.Error as error:
@@ -370,6 +384,7 @@ class Supervisor:
         self.doors.open("state")
         self.courier.send()  # before others note more: it reads what is committed
         self.after_commit.run()
+        self.progressing.note(statements)
         return True
 
     def _try_store_again(self) -> None:
@@ -387,7 +402,10 @@ class Supervisor:
         self.filing.close()
         self.filing.collect()
         self.snapshots.close()
+        self.summing.close()
         self.state.stop()
+        self._commit()
+        self.progressing.close()
         self._commit()
         log.info("stopped")
 

@@ -49,7 +49,7 @@ def sidecars(path: bytes) -> list[bytes]:
     return sorted(found, key=lambda found_path: (len(found_path), found_path))
 
 
-def move_out(source: Source, target: bytes) -> bytes | None:
+def move_out(source: Source, target: bytes, *, with_sidecars: bool = True) -> bytes | None:
     """Move the source and its sidecars to the same place below `target`; a name that is taken gets a number.
 
     Returns where it lies then; None when the file is gone or another one now: then nothing is moved. What an earlier
@@ -60,7 +60,7 @@ def move_out(source: Source, target: bytes) -> bytes | None:
         return _arrived(source, target)
     try:
         # The source goes last: as long as it is here, a try that comes after a crash knows of all the others.
-        for path in sidecars(source.path):
+        for path in sidecars(source.path) if with_sidecars else ():
             with contextlib.suppress(OSError):
                 _move_sidecar(Source(path, source.inbox, Identity.of(os.lstat(path))), target)
         return _move_open(fd, source, target)

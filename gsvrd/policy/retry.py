@@ -56,6 +56,7 @@ RULES: dict[ErrorKind, Rule] = {
     ErrorKind.PERMISSION: Rule(Answer.GIVE_UP),
     ErrorKind.MOVED: Rule(Answer.GIVE_BACK, delay_s=4.0),
     ErrorKind.CHANGED: Rule(Answer.REPLACE),
+    ErrorKind.READ: Rule(Answer.RETRY, retries=3, delay_s=20.0),
     # It may have been bad luck; the limit on deaths decides how often.
     ErrorKind.MEMORY: Rule(Answer.RETRY, retries=1, delay_s=10.0),
     ErrorKind.CRASHED: Rule(Answer.RETRY, retries=3, delay_s=1.0),

@@ -145,7 +145,7 @@ class Ways:
         """By the settings that have a say; not by those that only say how to get there."""
         settings = self.settings
         gemini = settings.gemini
-        model = (gemini.model, gemini.fps, gemini.media_resolution, gemini.thinking)
+        model = (gemini.model, gemini.max_duration_s, gemini.fps, gemini.media_resolution, gemini.thinking)
         how = {"gemini": model, "local": (settings.local, __version__)}.get(settings.analyzer, __version__)
         return repr(
             (settings.analyzer, how, template.fingerprint, template.language, sorted(settings.parameters.items()))
@@ -175,8 +175,12 @@ class VideoWork:
         try:
             facts = self._probe(fd, identity, assign, desk)
             reach("worker.probed")
-            known = desk.seek(_key(facts.sha256, way))
-            if known.report:
+            key = _key(facts.sha256, way)
+            if assign.key and assign.key != key and "analyze" in assign.kept:
+                del assign.kept["analyze"]
+                desk.forget("analyze")
+            known = desk.seek(key)
+            if known.report and os.path.lexists(os.path.join(self.settings.reports, known.report)):
                 return Finished(assign.task, assign.attempt, sha256=facts.sha256, reused=known.report)
             self._take_over(known, assign)
             analysis = self._analyze(fd, facts, assign, desk, way)
@@ -307,8 +311,16 @@ def _source(fd: int) -> str:
 def _hash(fd: int, size: int, desk: Desk) -> str:
     digest = hashlib.sha256()
     offset = 0
-    while chunk := os.pread(fd, _CHUNK_BYTES, offset):
+    while chunk := _read(fd, offset):
         digest.update(chunk)
         offset += len(chunk)
         desk.progress("probe", min(1.0, offset / max(1, size)))
     return digest.hexdigest()
+
+
+def _read(fd: int, offset: int) -> bytes:
+    try:
+        return os.pread(fd, _CHUNK_BYTES, offset)
+    except OSError as error:
+        hint = "Look at the disk or share it lies on, and drop it again."
+        raise TaskError(ErrorKind.READ, f"the file cannot be read: {error.strerror}", hint) from error

@@ -28,6 +28,8 @@ class Assign(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
     """Results of stages that earlier attempts finished, as JSON."""
     options: str = "{}"
     """What was said for this task over the configuration, as JSON."""
+    key: str = ""
+    """What an earlier attempt sought: its analysis is kept under that, and of no use for another."""
     timeout_s: float = 0.0
     """0 means no deadline."""
     is_chore: bool = False

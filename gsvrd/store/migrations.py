@@ -268,6 +268,7 @@ _COURSES = (
     """,
     "CREATE INDEX analyses_age ON analyses(made_at)",
     "CREATE INDEX tasks_path ON tasks(path)",
+    "CREATE TABLE expected (path BLOB PRIMARY KEY, batch INTEGER NOT NULL, options TEXT NOT NULL) STRICT, WITHOUT ROWID",
     # A manifest may be read twice.
     "CREATE UNIQUE INDEX tasks_elsewhere ON tasks(batch, ino, size, mtime_ns) WHERE home = 'elsewhere'",
 )
@@ -282,7 +283,7 @@ def course_tables(db: Database) -> None:
 
 @MIGRATIONS()
 def outbox_tables(db: Database) -> None:
-    """Version 4: what webhooks are to be told."""
+    """The other half of version 4: what webhooks are to be told."""
     for statement in OUTBOX:
         db.conn.execute(statement)
 

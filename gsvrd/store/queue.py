@@ -32,12 +32,12 @@ OnRow = Callable[[int], None]
 
 _TASK_COLUMNS = (
     "id, path, name, dev, ino, size, mtime_ns, attempt, spent, deaths, priority, created_at, report, home, batch, "
-    "options"
+    "options, key"
 )
 
+_ANALYSES_MOST, _PRUNE_EVERY = 2000, 100
+"""About so many are remembered, at 20 to 50 KB each; looked after so many tasks."""
 # A file that is known already may have another name by now.
-_ANALYSES_MOST = 2000
-"""So many are remembered; at 20 to 50 KB each."""
 _ADD = """
 INSERT INTO tasks
     (path, name, dev, ino, size, mtime_ns, state, priority, rank, created_at, change, changed_at, changed_by, why, batch,
@@ -114,9 +114,22 @@ WHERE deaths > 0 AND sha256 = (SELECT sha256 FROM tasks WHERE id = ? AND state I
 """
 _KNOW = "UPDATE tasks SET sha256 = ? WHERE id = ? AND state = 'running' AND attempt = ?"
 _SET_OPTIONS = "UPDATE tasks SET options = ? WHERE id = ? AND state = 'pending'"
-_ASK_FOR = "UPDATE tasks SET batch = ?, options = ? WHERE id = ? AND state = 'pending'"
+# The new batch may be held, or the old one may have been.
+_ASK_FOR = f"""
+UPDATE tasks SET batch = ?1, options = ?2, priority = priority + ?3, rank = rank + ?4,
+    due_at = CASE WHEN (SELECT hold FROM batches WHERE id = ?1) <> '' THEN {HELD}
+        WHEN due_at = {HELD} THEN NULL ELSE due_at END
+WHERE path = ?5 AND home = 'inbox' AND state = 'pending'
+"""  # noqa: S608 (a constant)
+_EXPECT = "INSERT OR REPLACE INTO expected (path, batch, options) VALUES (?, ?, ?)"
+_EXPECT_NO_MORE = "DELETE FROM expected WHERE path = ?"
+# Whoever holds a batch for one reason leaves alone what another has held for another.
+_SUSPEND = """
+UPDATE batches SET hold = ?1 WHERE id = ?2 AND hold <> ?1 AND (hold = '' OR substr(hold, 1, length(?3)) = ?3)
+"""
+_LET_GO = "UPDATE batches SET hold = ?1 WHERE id = ?2 AND substr(hold, 1, length(?3)) = ?3"
 _WANT = "UPDATE tasks SET key = ? WHERE id = ? AND state = 'running' AND attempt = ?"
-_REUSE = "UPDATE tasks SET reused = ? WHERE id = ? AND state = 'running' AND attempt = ?"
+_REUSE = "UPDATE tasks SET reused = ?, report = NULL WHERE id = ? AND state = 'running' AND attempt = ?"
 _KNOWN = """
 SELECT a.result, t.report FROM analyses a LEFT JOIN tasks t ON t.id = a.task AND t.state = 'completed' WHERE a.key = ?
 """
@@ -137,7 +150,7 @@ _WAKE = "UPDATE tasks SET due_at = NULL WHERE id = ? AND state = 'pending' AND d
 _HURRY = f"UPDATE tasks SET due_at = NULL WHERE state = 'pending' AND change = 'release' AND due_at < {HELD}"  # noqa: S608
 _PROMOTE = "UPDATE tasks SET due_at = NULL WHERE state = 'pending' AND due_at <= ?"
 _ADVANCE = "UPDATE tasks SET due_at = due_at - ? WHERE state = 'pending' AND due_at < ?"
-_RESERVE = "UPDATE tasks SET report = ? WHERE id = ? AND state = 'running' AND attempt = ?"
+_RESERVE = "UPDATE tasks SET report = ?, reused = NULL WHERE id = ? AND state = 'running' AND attempt = ?"
 _MOVED = "UPDATE tasks SET home = ?, path = coalesce(?, path) WHERE id = ?"
 _PROGRESS = "UPDATE attempts SET stage = ?, fraction = ? WHERE task = ? AND number = ? AND ended_at IS NULL"
 _KEEP = """
@@ -432,6 +445,8 @@ class TaskQueue:
         self._note(_COMPLETE, values, on_lost, _whichever(on_done))
         if task in self._staged:
             self._note(_REMEMBER, (self._clock.wall(), task))
+            if task % _PRUNE_EVERY == 0:
+                self._note(_FORGET_ANALYSES, ())
         self._forget_stages(task)
 
     def fail(
@@ -554,14 +569,54 @@ class TaskQueue:
     def set_options(self, task: int, options: str) -> None:
         """What was said for a task that waits, anew."""
         self._note(_SET_OPTIONS, (options, task))
+        self._keep_back(task)
 
-    def ask_for(self, path: bytes, batch: int, options: str) -> bool:
-        """A manifest names this file of the inbox: False when it is not queued. One that waits gets batch and options."""
+    def _keep_back(self, task: int) -> None:
+        """Not to be handed out before what was just noted is written."""
+        self._window.handed.add(task)
+        self._window.tasks.clear()
+        self._window.stale = True
+
+    def ask_for(self, path: bytes, batch: int, options: str, points: int) -> bool:
+        """A manifest names this file of the inbox: one that waits gets batch, options and points.
+
+        False when it is neither waiting nor still to come: it is being studied, or done.
+        """
         row = self._conn.execute(
             "SELECT id, state FROM tasks WHERE path = ? AND home = 'inbox' ORDER BY id DESC LIMIT 1", (path,)
         ).fetchone()
-        if row is not None and row[1] == TaskState.PENDING:
-            self._note(_ASK_FOR, (batch, options, row[0]))
+        if row is not None and row[1] != TaskState.PENDING:
+            return False
+        self._note(_EXPECT, (path, batch, options))
+        # Its own row may still be in the journal, before this.
+        self._note(_ASK_FOR, (batch, options, points, points * self.priorities.ageing_s, path))
+        if row is not None:
+            self._keep_back(row[0])
+        return True
+
+    def expected(self) -> dict[bytes, tuple[int, str]]:
+        """Batch and options of files that a manifest has named and that have not come yet, by path."""
+        rows = self._conn.execute("SELECT path, batch, options FROM expected").fetchall()
+        return {bytes(path): (batch, options) for path, batch, options in rows}
+
+    def expect_no_more(self, path: bytes) -> None:
+        """It has come."""
+        self._note(_EXPECT_NO_MORE, (path,))
+
+    def suspend_batch(self, number: int, why: str, kind: str) -> None:
+        """Hold a batch unless it is held for something else; `kind` is how reasons of this kind begin."""
+        self._note(_SUSPEND, (why, number, kind))
+
+    def let_go(self, number: int, kind: str, why: str = "") -> None:
+        """Let a batch go that is held for a reason that begins so, or hold it for another from now on."""
+        self._note(_LET_GO, (why, number, kind))
+
+    def knows(self, new: NewTask) -> bool:
+        """Whether this very file is queued, whatever has become of its task."""
+        row = self._conn.execute(
+            "SELECT 1 FROM tasks WHERE ino = ? AND size = ? AND mtime_ns = ? AND home IN ('inbox', 'kept')",
+            (new.ino, new.size, new.mtime_ns),
+        ).fetchone()
         return row is not None
 
     def withdrawn(self, task: int) -> None:
@@ -668,19 +723,21 @@ class TaskQueue:
 
 _REORDERING = frozenset(
     {
-        _ADD,
-        _ADD_ELSEWHERE,
-        _RETRY,
-        _RELEASE,
-        _CANCEL,
-        _REQUEUE,
-        _ABANDONED,
-        _PROMOTE,
-        _HOLD,
-        _FREE,
-        _HURRY,
-        _ADVANCE,
-        _WAKE,
+        *(
+            _ADD,
+            _ADD_ELSEWHERE,
+            _RETRY,
+            _RELEASE,
+            _CANCEL,
+            _REQUEUE,
+            _ABANDONED,
+            _PROMOTE,
+            _HOLD,
+            _FREE,
+            _SUSPEND,
+            _LET_GO,
+        ),
+        *(_HURRY, _ADVANCE, _WAKE, _ASK_FOR, _SET_OPTIONS),
     }
 )
 """Statements after which the line may be another one."""

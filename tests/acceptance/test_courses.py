@@ -33,7 +33,9 @@ def test_a_folder_says_what_its_reports_are_and_the_nearest_wins(daemon: Daemon,
     daemon.drop(sample, "physics/week 2/b.mp4")
     daemon.start()
     daemon.until_counts(completed=2)
-    heads = {path.name: path.read_text() for path in (daemon.home / "reports").rglob("*.md")}
+    heads = {
+        path.name: path.read_text() for path in (daemon.home / "reports").rglob("*.md") if path.name != "_summary.md"
+    }
     assert sorted(name for name in heads if "notes" in name) == ["a-notes.md", "b-notes.md"]
     assert 'template: "summary_report"' in heads["a-notes.md"]
     assert 'template: "study_notes"' in heads["b-notes.md"]
@@ -100,3 +102,39 @@ def test_submit_hands_over_videos_with_what_was_asked_for_them(daemon: Daemon, s
     daemon.until_counts(completed=1)
     assert rows(daemon, "SELECT batches.name FROM batches JOIN tasks ON batch = batches.id") == [("Kurs",)]
     assert 'template: "study_notes"' in (daemon.home / "reports" / "a.md").read_text()
+
+
+def test_a_plan_stays_a_plan_until_somebody_says_otherwise_also_over_restarts(daemon: Daemon, sample: Path) -> None:
+    (daemon.home / "inbox" / "physics").mkdir()
+    (daemon.home / "inbox" / "physics" / "gsvrd.yaml").write_text("dry_run: true\n")
+    daemon.drop(sample, "physics/a.mp4")
+    daemon.start()
+    daemon.drop(sample, "b.mp4")
+    daemon.until_counts(completed=1, pending=1)
+    daemon.ctl("pause")
+    assert daemon.ctl("batch", "physics", "resume").returncode == 0
+    assert daemon.stop() == 0
+    daemon.start()  # the folder still says so, and is found once more
+    daemon.drop(sample, "c.mp4")
+    eventually(lambda: sum(daemon.counts().values()) == 3)
+    daemon.ctl("resume")
+    daemon.until_counts(completed=3)
+
+
+def test_options_that_are_mended_do_not_end_a_pause(daemon: Daemon, sample: Path) -> None:
+    options = daemon.home / "inbox" / "physics" / "gsvrd.yaml"
+    options.parent.mkdir()
+    options.write_text("template: poem\n")
+    daemon.drop(sample, "physics/a.mp4")
+    daemon.start()
+    daemon.until_counts(pending=1)
+    assert daemon.ctl("batch", "physics", "pause").returncode == 0
+    options.write_text("template: study_notes\n")
+    daemon.drop(sample, "b.mp4")
+    daemon.until_counts(completed=1, pending=1)
+    eventually(lambda: "options_mended" in daemon.log, 60)
+    assert rows(daemon, "SELECT substr(hold, 1, 6) FROM batches WHERE name = 'physics'") == [("paused",)]
+    assert daemon.ctl("batch", "physics", "resume").returncode == 0
+    daemon.ctl("batch", "physics", "resume")
+    daemon.until_counts(completed=2)
+    assert 'template: "study_notes"' in (daemon.home / "reports" / "physics" / "a.md").read_text()

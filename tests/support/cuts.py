@@ -294,7 +294,7 @@ def _missing(home: Path, cut: Cut, rows: dict[str, str]) -> Iterator[str]:
     for name, state in cut.rows.items():
         if name not in rows or (state in ended and rows[name] != state):
             yield f"row seen as {state}: {name} is {rows.get(name)}"
-    reports = {read_head(path) for path in (home / "reports").rglob("*.md")}
+    reports = {read_head(path) for path in (home / "reports").rglob("*.md") if path.name != "_summary.md"}
     sources = [contents(home / folder) for folder in ("inbox", "archive", "failed")]
     for name, state in rows.items():
         data = (cut.good | cut.bad).get(name)

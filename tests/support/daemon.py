@@ -124,4 +124,5 @@ class Daemon:
 
     def files(self, folder: str) -> list[str]:
         root = self.home / folder
-        return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
+        found = (path for path in root.rglob("*") if not path.is_dir() and not path.name.startswith("_summary"))
+        return sorted(str(path.relative_to(root)) for path in found)

@@ -111,6 +111,7 @@ class House:
             after_commit=self.after_commit,
             chance=lambda: 0.5,
         )
+        self.places.on_report = lambda task, *_: self.attempts.report_placed(task.id)
         self.pool.resize(1)
 
     def crash(self) -> None:

@@ -151,7 +151,7 @@ class Dropped:
 
 def look_at(home: Path, dropped: Dropped) -> Findings:
     """Compare the folders of a quiet daemon with what was dropped."""
-    reports = {str(path): read_head(path) for path in (home / "reports").rglob("*.md")}
+    reports = {str(path): read_head(path) for path in (home / "reports").rglob("*.md") if path.name != "_summary.md"}
     wanted = [(name, sha256(data)) for name, data in dropped.good.items()]
     lost, doubled = _compare("report", wanted, [(head.source, head.sha256) for head in reports.values() if head])
     failures = [_failed_source(path) for path in (home / "failed").rglob("*.error.json")]
