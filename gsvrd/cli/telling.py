@@ -149,7 +149,7 @@ def _deed(facts: dict[str, Any], result: dict[str, Any]) -> str:
 _NOTES = {
     ("cancel", False): "The video stays where it is and is not queued again; `gsvrctl retry` takes it back.",
     ("cancel", True): "Nothing was changed. The video would stay where it is and not be queued again.",
-    ("retry", False): "Each starts from the beginning, as if it had never been tried.",
+    ("retry", False): "Each has all its attempts again; what it has found out already is kept.",
     ("retry", True): "Nothing was changed.",
 }
 

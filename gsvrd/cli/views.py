@@ -10,6 +10,7 @@ from rich.text import Text
 
 from gsvrd.cli.ending import end
 from gsvrd.cli.terminal import COLOURS, console, moment, sentences, size_of, table
+from gsvrd.config.document import printable
 from gsvrd.policy.spending import dollars
 
 
@@ -38,6 +39,8 @@ def status(facts: dict[str, Any]) -> None:
         console.print(Text(f"inbox: {intake['trouble']}", style="red"))
     if facts["reload"] and facts["reload"]["problem"]:
         console.print(Text(f"last reload refused: {facts['reload']['problem']}", style="red"))
+    for held in facts["held"]:
+        console.print(Text(f"batch {printable(held['name'])} is held: {printable(held['reason'])}", style="yellow"))
     if facts["restored"]:
         console.print(Text(_restored_line(facts["restored"]), style="yellow"))
     if facts["snapshots"]:

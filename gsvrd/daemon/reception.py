@@ -65,6 +65,8 @@ class Listed:
     """What the folders it lies in say."""
     problem: str
     """What is wrong with that."""
+    refused: int
+    """Rows that are left out, and other problems."""
 
 
 def receive(candidates: Iterable[Candidate], inbox: bytes, templates: frozenset[str]) -> list[Received]:
@@ -92,9 +94,10 @@ def read(candidate: Candidate, config: Config, rules: NameRules, templates: froz
     )
     good, unfit = _fit(placed, str(path), templates, manifest)
     unread = [data] if isinstance(data, Problem) and not manifest.problems else []
-    write_errors(path, [*manifest.problems, *unread, *wrong, *unfit])
+    problems = sorted([*manifest.problems, *unread, *wrong, *unfit], key=lambda problem: problem.place.line)
+    write_errors(path, problems)
     layers, problem = layers_of(candidate.path, inbox, templates, {})
-    return Listed(candidate, manifest, good, layers, problem)
+    return Listed(candidate, manifest, good, layers, problem, len(problems))
 
 
 def _fit(
@@ -149,7 +152,7 @@ def _folder_options(folder: bytes, inbox: bytes, templates: frozenset[str]) -> t
     if options.template is not None and options.template not in templates:
         line = document.places.get(("template",), Place(name))
         problems.append(Problem(line, _no_template(options.template, templates)))
-    return (name, options), str(problems[0]) if problems else ""
+    return (name, options), "; ".join(map(str, problems))
 
 
 def _document(path: bytes, name: str) -> Document | None:
@@ -309,8 +312,8 @@ class Reception:
             self._put_away(listed)
 
     def _put_away(self, listed: Listed) -> None:
-        manifest, candidate = listed.manifest, listed.candidate
-        log.info("manifest_read", name=candidate.name, videos=len(listed.placed), problems=len(manifest.problems))
+        candidate = listed.candidate
+        log.info("manifest_read", name=candidate.name, videos=len(listed.placed), problems=listed.refused)
         source = Source(candidate.path, os.fsencode(self.config.inbox), candidate.identity)
         self.filing.submit(
             partial(move_out, source, os.fsencode(self.config.archive), with_sidecars=False),

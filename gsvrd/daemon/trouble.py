@@ -20,7 +20,7 @@ from gsvrd.daemon.filing import Filing
 DOOR = "machine"
 TRIAL_S = 3.0
 """Between two trials."""
-_TRIAL_BYTES = 256 * 1024
+_TRIAL_BYTES = 16 * 1024
 PLACE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO})
 """What an operation fails with when the place is at fault and not the file."""
 

@@ -119,7 +119,11 @@ def _damage(path: Path) -> str:
         return _missing(path)
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_S)) as conn:
-            return _found_by_check(conn)
+            found = _found_by_check(conn)
+            if found or conn.execute("PRAGMA user_version").fetchone()[0]:
+                return found
+        # All there is may be a first page: the rest was in a log that is gone.
+        return "the tables were gone" if CheckpointManager(path).list() else ""
     except sqlite3.DatabaseError as error:
         if _is_damage(error):
             return str(error)

@@ -95,6 +95,12 @@ class Reading:
         """Every transition of a task, first to last."""
         return self._rows("SELECT * FROM events WHERE task = ? ORDER BY id", task)
 
+    def held(self) -> list[Row]:
+        """Batches of which no task starts, and why; the newest."""
+        return self._rows(
+            "SELECT id AS batch, name, hold AS reason FROM batches WHERE hold <> '' ORDER BY id DESC LIMIT 10"
+        )
+
     def service(self, key: str) -> Any:
         """A fact the daemon stored about itself; None when it has not."""
         row = self.conn.execute("SELECT value FROM service WHERE key = ?", [key]).fetchone()

@@ -504,3 +504,21 @@ def locked(path: Path, queue: TaskQueue) -> Iterator[None]:
         conn.execute("BEGIN EXCLUSIVE")
         yield
         conn.rollback()
+
+
+def test_a_first_page_alone_with_snapshots_beside_it_is_no_database(
+    queue: TaskQueue, manager: CheckpointManager, db: sqlite3.Connection, path: Path
+) -> None:
+    """All but one page was in the log, and the log is gone."""
+    add(queue, "a.mp4")
+    manager.create("by hand")
+    db.close()
+    for part in ("", "-wal", "-shm"):
+        Path(f"{path}{part}").unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("PRAGMA journal_mode = WAL")
+    again = open_at_start(path, NOW)
+    restored = last_restored(again)
+    again.close()
+    assert restored is not None
+    assert names_in(path) == {"a.mp4"}
