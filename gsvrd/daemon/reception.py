@@ -331,7 +331,11 @@ class Reception:
             return
         points = said(options, "priority", 0)
         if located.root == os.fsencode(self.config.inbox):
-            if self.queue.ask_for(located.path, batch, options, points) and (found is None or not self._waits(found)):
+            if not self.queue.ask_for(located.path, batch, options, points):
+                return
+            if found is not None and self._waits(found):
+                self.queue.expect_no_more(located.path)
+            else:
                 self._expected[located.path] = (batch, options)  # the intake brings it when it has settled
         elif found is not None:
             identity = Identity.of(found)

@@ -245,7 +245,7 @@ def test_a_full_disk_stops_snapshots_and_nothing_else(daemon: Daemon, sample: Pa
         assert "the last snapshot failed" in daemon.ctl("status").stdout
         daemon.drop(sample, "2.mp4")
         daemon.until_counts(completed=2)
-        assert daemon.ctl("checkpoint", "create").returncode == os.EX_DATAERR
+        assert daemon.ctl("checkpoint", "create").returncode == os.EX_IOERR
         assert daemon.files("state/checkpoints") == []
         os.system(f"mount -o remount,size=64m '{folder}'")
         create(daemon)
