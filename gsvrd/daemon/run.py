@@ -20,6 +20,7 @@ from gsvrd.daemon import settings
 from gsvrd.daemon.attempts import RATES, Attempts
 from gsvrd.daemon.batches import Batches
 from gsvrd.daemon.chores import Chores
+from gsvrd.daemon.closing import Closing
 from gsvrd.daemon.courier import Courier
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
@@ -140,8 +141,10 @@ def _supervise(config: Config, load: Callable[[], Config], notifier: Notifier, w
         later=timers.later,
         remember=queue.set_service,
     )
-    places.on_ended = lambda task: summing.note_ended(task.batch)
     herald = Herald(outbox, config.batch.webhook_url)
+    closing = Closing(queue, herald, config.batch.retry_failed)
+    summing.on_rest = closing.close
+    places.on_ended = lambda task: summing.note_ended(task.batch)
     courier = Courier(outbox, clock, settings.courier_settings(config), config.webhook.give_up)
     places.on_completed = snapshots.note_completed
     strategy = RetryStrategy(config.retry.max_retries, config.retry.poison_limit)
@@ -212,7 +215,7 @@ def _supervise(config: Config, load: Callable[[], Config], notifier: Notifier, w
         wake=wake,
         doorbell=Doorbell(config.state / DOORBELL),
         inbox=os.fsencode(config.inbox),
-        reload=lambda supervisor: _reload(supervisor, pool, permits, herald, begun, config, load),
+        reload=lambda supervisor: _reload(supervisor, pool, permits, closing, begun, config, load),
         drain_s=config.service.drain,
         workers=config.workers.most,
     )
@@ -270,7 +273,7 @@ def _reload(
     supervisor: Supervisor,
     pool: ProcessPool,
     permits: Permits,
-    herald: Herald,
+    closing: Closing,
     begun: settings.Begun,
     config: Config,
     load: Callable[[], Config],
@@ -298,7 +301,8 @@ def _reload(
     permits.terms = settings.terms(new)
     permits.limiter.limits = settings.api_limits(new)
     permits.reopen()
-    herald.url = new.batch.webhook_url
+    closing.herald.url = new.batch.webhook_url
+    closing.retry_failed = new.batch.retry_failed
     supervisor.courier.change(settings.courier_settings(new), new.webhook.give_up)
     supervisor.queue.hurry()
     supervisor.snapshots.often = settings.often(new)

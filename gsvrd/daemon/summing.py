@@ -56,6 +56,8 @@ class Summing:
     later: Callable[[float, Callable[[], None]], None]
     remember: Callable[[str, object], None]
     """Stores a service row, with the turn's transaction."""
+    on_rest: Callable[[int], None] = lambda batch: None
+    """Told after a batch was summed up."""
     _due: dict[int, float] = field(default_factory=dict)
     """Since when (wall time) an ending of a batch is in no summary."""
     _at_rest: dict[int, None] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class Summing:
         if not 0 <= until - self._until <= SLACK_S:  # also when the clock went back
             self._until = until
             self.remember(SUMMED_UNTIL, until)
+        self.on_rest(batch)
         if ending is not None:
             log.info("batch_summed_up", batch=batch, summary=str(ending), seconds=round(now - began, 3))
         self._begin()

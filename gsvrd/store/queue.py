@@ -128,6 +128,13 @@ _SUSPEND = """
 UPDATE batches SET hold = ?1 WHERE id = ?2 AND hold <> ?1 AND (hold = '' OR substr(hold, 1, length(?3)) = ?3)
 """
 _LET_GO = "UPDATE batches SET hold = ?1 WHERE id = ?2 AND substr(hold, 1, length(?3)) = ?3"
+_REST_SAYS = """
+SELECT b.name, t.options FROM batches b JOIN tasks t ON t.batch = b.id WHERE b.id = ? ORDER BY t.id DESC LIMIT 1
+"""
+_SECOND_CHANCE = """
+SELECT id, options FROM tasks WHERE batch = ? AND state = 'failed' AND change = 'fail' AND home IN ('failed', 'elsewhere')
+    AND NOT EXISTS (SELECT 1 FROM events e WHERE e.task = tasks.id AND e.change = 'requeue' AND e.actor = 'daemon')
+"""
 _WANT = "UPDATE tasks SET key = ? WHERE id = ? AND state = 'running' AND attempt = ?"
 _REUSE = "UPDATE tasks SET reused = ?, report = NULL WHERE id = ? AND state = 'running' AND attempt = ?"
 _KNOWN = """
@@ -200,6 +207,20 @@ class Stranded:
     state: TaskState
     sha256: str
     error: ErrorFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A batch of which nothing waits or runs."""
+
+    name: str
+    counts: dict[str, int]
+    """Tasks by state."""
+    ended_at: float
+    options: str
+    """Of its newest task."""
+    failed: list[tuple[int, str]]
+    """Number and options of failed tasks that this program has not tried again by itself, and whose file is there."""
 
 
 class TaskQueue:
@@ -374,6 +395,18 @@ class TaskQueue:
             (batch,),
         ).fetchall()
         return [Task(*row) for row in rows]
+
+    def rest_of(self, batch: int) -> Rest | None:
+        """How a batch stands of which nothing waits or runs; None when something does, or nothing ever did."""
+        rows = self._conn.execute(
+            "SELECT state, count(*), max(changed_at) FROM tasks WHERE batch = ? GROUP BY state", (batch,)
+        ).fetchall()
+        counts = {state: number for state, number, _ in rows}
+        if not counts or TaskState.PENDING in counts or TaskState.RUNNING in counts:
+            return None
+        name, options = self._conn.execute(_REST_SAYS, (batch,)).fetchone()
+        failed = self._conn.execute(_SECOND_CHANCE, (batch,)).fetchall()
+        return Rest(name, counts, max(row[2] for row in rows), options, failed)
 
     def is_live(self, task: int) -> bool:
         """Whether a task is pending or running."""

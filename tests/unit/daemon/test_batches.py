@@ -8,6 +8,7 @@ import msgspec
 from support.house import House
 
 from gsvrd.daemon.batches import Batches
+from gsvrd.daemon.closing import Closing
 from gsvrd.daemon.heralding import Herald
 from gsvrd.policy.spending import CostLimits, Price, Rates
 from gsvrd.pool.messages import Assign, Finished
@@ -203,3 +204,56 @@ def test_a_report_is_told_with_its_name_and_not_when_somebody_was_faster(house: 
     house.rest()
     told = [msgspec.json.decode(row[0])["data"]["report"] for row in house.db.execute("SELECT body FROM outbox")]
     assert told == ["a.md"]
+
+
+def closed(house: House, *, retry_failed: bool = False) -> Closing:
+    outbox = Outbox(house.db, house.clock, house.queue.note)
+    return Closing(house.queue, Herald(outbox, "https://example.org/told"), retry_failed)
+
+
+def told(house: House) -> list[tuple[str, dict[str, int]]]:
+    house.commit()
+    bodies = [msgspec.json.decode(row[0]) for row in house.db.execute("SELECT body FROM outbox ORDER BY seq")]
+    return [(body["type"], body["data"]["counts"]) for body in bodies]
+
+
+def test_the_end_of_a_batch_is_told_once_and_again_when_it_has_gone_on(house: House) -> None:
+    batch = opened(house).of("course/a")
+    house.commit()
+    closing = closed(house)
+    add(house, batch, "done:", "a.mp4")
+    closing.close(batch)  # it still waits
+    assert told(house) == []
+    house.rest()
+    closing.close(batch)
+    closing.close(batch)
+    assert told(house) == [("batch.completed", {"completed": 1})]
+    add(house, batch, "done:", "b.mp4")
+    house.clock.advance(10)
+    house.rest()
+    closing.close(batch)
+    assert told(house)[1:] == [("batch.completed", {"completed": 2})]
+
+
+def test_failed_videos_have_one_more_chance_when_that_was_asked_for(house: House) -> None:
+    batch = opened(house).of("course/a")
+    house.commit()
+    closing = closed(house, retry_failed=True)
+    task = add(house, batch, "refuse:unreadable", "a.mp4")
+    house.rest()
+    closing.close(batch)
+    assert told(house) == []
+    house.rest()
+    assert house.outcomes(task) == ["failed", "failed"]
+    closing.close(batch)
+    assert told(house) == [("batch.completed", {"failed": 1})]
+
+
+def test_a_batch_of_which_all_was_cancelled_is_told_so(house: House) -> None:
+    batch = opened(house).of("course/a")
+    house.commit()
+    task = add(house, batch, "done:", "a.mp4")
+    house.queue.cancel(task, "a person")
+    house.commit()
+    closed(house).close(batch)
+    assert told(house) == [("batch.cancelled", {"cancelled": 1})]
