@@ -292,6 +292,9 @@ class Reception:
     def _listed(self, listed: Listed | None) -> None:
         if listed is None:
             return
+        if not listed.placed:  # nothing of it can be done: the file beside it says why
+            self._put_away(listed)
+            return
         batch = self.batches.named(MANIFEST, listed.manifest.name)
         if listed.problem:
             self._hold_if_need_be(batch, "{}", listed.problem, listed.candidate.path)
