@@ -188,7 +188,7 @@ def test_a_move_out_does_not_hold_up_what_follows(watching: Door, inbox: Path) -
 
 def test_foreign_and_hidden_names_do_not_even_wake_the_loop(watching: Door, inbox: Path) -> None:
     before = watching.pokes
-    for name in ("a.txt", ".a.mp4", "a.mp4.part", "~a.mp4"):
+    for name in ("a.doc", ".a.mp4", "a.mp4.part", "~a.mp4"):
         put(inbox / name)
     put(inbox / "a.mp4")
     watching.until(lambda: watching.names == ["a.mp4"])

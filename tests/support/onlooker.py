@@ -96,7 +96,9 @@ def _folders(root: Path) -> list[str]:
 
 def _reports_in(folder: str) -> list[str]:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        return [entry.path for entry in entries if entry.name.endswith(".md")]
+        # Summaries of batches are no reports.
+        names = [entry for entry in entries if entry.name.endswith(".md") and "summary" not in entry.name]
+        return [entry.path for entry in names]
     return []
 
 

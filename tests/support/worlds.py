@@ -28,7 +28,7 @@ NAMES = {
     b"a.mp4.part": False,
     b"a.mp4.aria2": False,
     b".hidden.mp4": False,
-    b"notes.txt": False,
+    b"notes.doc": False,
 }
 """Names of files, and whether they are those of videos."""
 FOLDERS = {b"": True, b"term": True, b"term/week": True, b"f\xe9e": True, b"x.mp4": True, b".cache": False}
