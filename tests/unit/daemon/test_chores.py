@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,7 @@ class Rig:
             eventually(quiet)
 
     def started(self, name: str = "a", *, kept: bool = True) -> Task:
-        self.queue.add(NewTask(os.fsencode(f"/in/{name}"), name, 1, hash(name) % 10**6, 10, 7))
+        self.queue.add(NewTask(os.fsencode(f"/in/{name}"), name, 1, zlib.crc32(name.encode()), 10, 7))
         self.commit()
         task = self.queue.ready()
         assert task is not None

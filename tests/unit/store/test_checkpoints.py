@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -58,7 +59,8 @@ def manager(db: sqlite3.Connection, path: Path) -> CheckpointManager:
 
 def add(queue: TaskQueue, *names: str) -> None:
     for name in names:
-        queue.add(NewTask(name.encode(), name, 1, hash(name) & 0xFFFFFF, 1, 1))
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+        queue.add(NewTask(name.encode(), name, 1, number, 1, 1))
     queue.commit()
 
 
