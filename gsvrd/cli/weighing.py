@@ -5,7 +5,6 @@ By the analyzer's own figures, so that the plan and what is reserved agree; impo
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -81,7 +80,7 @@ class Scales:
 
     def key(self, sha256: str, template: Template) -> str:
         """What finding out about this content with this template is known by; see `pool.execute`."""
-        return hashlib.sha256(f"{sha256} {self._ways._fingerprint(template)}".encode()).hexdigest()
+        return self._ways.key(sha256, template)
 
     def weigh(self, options: str, template: Template, duration_s: float | None) -> Weight | None:
         """Of a video that has to be studied; None when its length is not known."""

@@ -213,7 +213,8 @@ class Reception:
 
     def accept(self, received: Received) -> None:
         """A video is queued, with what was asked for it."""
-        candidate, new = received.candidate, _new_task(received.candidate)
+        candidate = received.candidate
+        new = new_task(candidate.path, candidate.name, candidate.identity)
         if self.queue.knows(new):  # queued before this start: at most its name is another one
             self.queue.add(new)
             return
@@ -341,15 +342,13 @@ class Reception:
             else:
                 self._expected[located.path] = (batch, options)  # the intake brings it when it has settled
         elif found is not None:
-            identity = Identity.of(found)
             name = printable(located.path[len(located.root.rstrip(b"/")) + 1 :])
-            new = NewTask(located.path, name, identity.dev, identity.ino, identity.size, identity.mtime_ns)
+            new = new_task(located.path, name, Identity.of(found))
             self.queue.add(new, batch=batch, options=options, points=points, elsewhere=True)
 
     def _waits(self, found: os.stat_result) -> bool:
         """Whether it is queued already: then it has what was asked for it, and nothing more is expected."""
-        identity = Identity.of(found)
-        return self.queue.knows(NewTask(b"", "", identity.dev, identity.ino, identity.size, identity.mtime_ns))
+        return self.queue.knows(new_task(b"", "", Identity.of(found)))
 
 
 def _look_at(
@@ -387,6 +386,6 @@ def _row_options(placed: Placed) -> Options:
     return row.options.model_copy(update={"output_pattern": row.output_name}) if row.output_name else row.options
 
 
-def _new_task(candidate: Candidate) -> NewTask:
-    identity = candidate.identity
-    return NewTask(candidate.path, candidate.name, identity.dev, identity.ino, identity.size, identity.mtime_ns)
+def new_task(path: bytes, name: str, identity: Identity) -> NewTask:
+    """What the queue shall keep of a file."""
+    return NewTask(path, name, identity.dev, identity.ino, identity.size, identity.mtime_ns)

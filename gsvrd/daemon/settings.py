@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +133,10 @@ def template_names(config: Config) -> frozenset[str]:
 
 def template_of(config: Config) -> Template:
     """The template that is chosen. Raises `ConfigError` if it or any other in the operator's folder is wrong."""
-    templates = load_templates(templates_folder(config))
+    return _chosen(load_templates(templates_folder(config)), config)
+
+
+def _chosen(templates: Mapping[str, Template], config: Config) -> Template:
     if config.template not in templates:
         known = ", ".join(templates)
         raise ConfigError(f"there is no template {config.template!r}", f"There are: {known}.")
@@ -232,7 +236,7 @@ def work_settings(config: Config, begun: Begun) -> bytes:
             max_file_bytes=limits.max_file_size,
             threads=config.workers.threads_each,
             templates={name: template.to_json() for name, template in templates.items()},
-            template=template_of(config).name,
+            template=_chosen(templates, config).name,
             language=config.language,
             parameters=config.parameters,
             output_pattern=config.output_pattern,

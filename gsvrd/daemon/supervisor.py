@@ -29,7 +29,7 @@ from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.grouping import STATEMENTS, Grouping
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.progressing import Progressing
-from gsvrd.daemon.reception import Received, Reception, receive
+from gsvrd.daemon.reception import Received, Reception, new_task, receive
 from gsvrd.daemon.runstate import RunState
 from gsvrd.daemon.sampler import Sampler
 from gsvrd.daemon.service import Notifier
@@ -307,7 +307,7 @@ class Supervisor:
         self.intake.rescan()
 
     def _refuse(self, refusal: Refusal) -> None:
-        new = _new_task(refusal)
+        new = new_task(refusal.path, refusal.name, refusal.identity)
         log.warning("refused", name=refusal.name, error=refusal.facts.message)
         self.queue.refuse(new, refusal.facts, on_row=partial(self._refused, new, refusal.facts))
 
@@ -428,8 +428,3 @@ def _terminal_is_gone() -> bool:
     except OSError as error:
         return error.errno == errno.EIO
     return False
-
-
-def _new_task(found: Candidate | Refusal) -> NewTask:
-    identity = found.identity
-    return NewTask(found.path, found.name, identity.dev, identity.ino, identity.size, identity.mtime_ns)

@@ -104,8 +104,6 @@ class Way:
     analyzer: Analyzer
     template: Template
     output_pattern: str
-    fingerprint: str
-    """Changes with all that may change what is found out about a video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ class Ways:
             self._made[name, language, longest_s] = self._make(name, language, longest_s)
         analyzer, template = self._made[name, language, longest_s]
         folder, pattern = said(options, "output_dir", ""), said(options, "output_pattern", settings.output_pattern)
-        return Way(analyzer, template, f"{folder}/{pattern}" if folder else pattern, self._fingerprint(template))
+        return Way(analyzer, template, f"{folder}/{pattern}" if folder else pattern)
 
     def _make(self, name: str, language: str, longest_s: float) -> tuple[Analyzer, Template]:
         settings = self.settings
@@ -140,6 +138,10 @@ class Ways:
         gemini = replace(settings.gemini, max_duration_s=longest_s, started_at=started_at)
         values = settings.parameters if name == settings.template else {}
         return make_analyzer(settings.analyzer, settings.local, gemini, template, values), template
+
+    def key(self, sha256: str, template: Template) -> str:
+        """What finding out about this content with this template is known by; changes with all that has a say in it."""
+        return hashlib.sha256(f"{sha256} {self._fingerprint(template)}".encode()).hexdigest()
 
     def _fingerprint(self, template: Template) -> str:
         """By the settings that have a say; not by those that only say how to get there."""
@@ -175,7 +177,7 @@ class VideoWork:
         try:
             facts = self._probe(fd, identity, assign, desk)
             reach("worker.probed")
-            key = _key(facts.sha256, way)
+            key = self.ways.key(facts.sha256, way.template)
             if assign.key and assign.key != key and "analyze" in assign.kept:
                 del assign.kept["analyze"]
                 desk.forget("analyze")
@@ -284,11 +286,6 @@ class VideoWork:
             sha256=facts.sha256,
         )
         return report_name(way.output_pattern, fields)
-
-
-def _key(sha256: str, way: Way) -> str:
-    """What finding out about this content in this way is known by."""
-    return hashlib.sha256(f"{sha256} {way.fingerprint}".encode()).hexdigest()
 
 
 def _keep(desk: Desk, kept: dict[str, bytes], stage: str, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
