@@ -29,7 +29,7 @@ from benchmarks import measure
 from benchmarks.daemon import running
 from benchmarks.noop import STARTS
 from gsvrd.clock import SystemClock
-from gsvrd.daemon.run import DATABASE
+from gsvrd.daemon.beginning import DATABASE
 from gsvrd.intake.identity import Identity
 from gsvrd.model import NewTask, Priorities
 from gsvrd.store.opening import open_database

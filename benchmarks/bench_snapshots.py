@@ -24,6 +24,7 @@ from benchmarks import measure
 from gsvrd import logs
 from gsvrd.config.load import load
 from gsvrd.daemon import run as daemon
+from gsvrd.daemon.beginning import DATABASE
 from gsvrd.daemon.supervisor import Supervisor
 from gsvrd.store.checkpoints import Checkpoint, CheckpointManager
 from gsvrd.store.opening import open_database
@@ -87,7 +88,7 @@ _HEADS = (
 
 def _run(home: Path, rows: int, seconds: float, rate: float, environ: dict[str, str]) -> Sequence[str]:
     (home / "state").mkdir(parents=True)
-    _seed(home / "state" / daemon.DATABASE, rows)
+    _seed(home / "state" / DATABASE, rows)
     with _running(home, environ) as ready_s:
         _drop(home / "inbox", seconds, rate)
     noted = json.loads((home / _TIMES).read_text())

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +16,11 @@ from pathlib import Path
 from benchmarks import measure
 from gsvrd import logs
 from gsvrd.config.load import load
-from gsvrd.daemon.run import DATABASE, WorkMaker, run
+from gsvrd.daemon.beginning import DATABASE
+from gsvrd.daemon.run import WorkMaker, run
 
 _START_S = 60.0
+_READY = b'"ready"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +42,27 @@ class Daemon:
 
 
 @contextmanager
-def running(home: Path, maker: str, *, before: Sequence[str] = ()) -> Iterator[Daemon]:
-    """A daemon with two workers on `home`, ready; drained at the end. `before` are words of a command to run it under."""
+def running(
+    home: Path, maker: str, *, before: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
+    """A daemon on `home`, ready; drained at the end. `before` are words of a command to run it under.
+
+    It has two workers, unless `environ` says something else.
+    """
     log = home / "log"
     command = [*before, sys.executable, "-m", "benchmarks.daemon", str(home), maker]
+    settings = {"GSVRD_WORKERS__MIN": "2", "GSVRD_WORKERS__MAX": "2"} if environ is None else environ
+    starts = log.read_bytes().count(_READY) if log.exists() else 0
     with log.open("ab") as sink:
-        process = subprocess.Popen(command, env={**os.environ, "GSVRD_WORKERS__MAX": "2"}, stderr=sink)
+        process = subprocess.Popen(command, env={**os.environ, **settings}, stderr=sink)
     try:
-        measure.await_that(lambda: b'"ready"' in log.read_bytes() or process.poll() is not None, _START_S)
+        measure.await_that(lambda: log.read_bytes().count(_READY) > starts or process.poll() is not None, _START_S)
         if process.poll() is not None:
             raise RuntimeError(log.read_text())
         pid = _child_of(process.pid) if before else process.pid
         daemon = Daemon(home, pid)
-        measure.await_that(
-            lambda: len(measure.with_descendants([pid])) >= 5, _START_S
-        )  # trackers, fork server, workers
+        family = 5 if environ is None else 4  # trackers, fork server, workers
+        measure.await_that(lambda: len(measure.with_descendants([pid])) >= family, _START_S)
         yield daemon
         os.kill(pid, signal.SIGTERM)
         process.wait(_START_S)

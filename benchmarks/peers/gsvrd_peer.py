@@ -15,6 +15,7 @@ from gsvrd import logs
 from gsvrd.clock import SystemClock
 from gsvrd.config.load import load
 from gsvrd.daemon import run as daemon
+from gsvrd.daemon.beginning import DATABASE
 from gsvrd.daemon.signals import ring
 from gsvrd.model import NewTask
 from gsvrd.store.opening import open_database
@@ -30,12 +31,12 @@ def missing() -> str:
 
 def prepare(stand: Stand) -> list[subprocess.Popen[bytes]]:
     _state(stand).mkdir()
-    open_database(_state(stand) / daemon.DATABASE, create=True).close()
+    open_database(_state(stand) / DATABASE, create=True).close()
     return []
 
 
 def produce(stand: Stand, how: How, count: int) -> None:
-    db = _open(stand, _state(stand) / daemon.DATABASE, create=False)
+    db = _open(stand, _state(stand) / DATABASE, create=False)
     queue = TaskQueue(db, SystemClock(), actor="bench")
     doorbell = _state(stand) / daemon.DOORBELL
     group = 1 if how == "one" else BULK
@@ -52,7 +53,9 @@ def consume(stand: Stand) -> None:
     _TalliedQueue.tally = stand.open_tally()
     logs.setup("info", "json", process="gsvrd")
     read = partial(load, stand.folder, None, {"GSVRD_WORKERS__MAX": str(WORKERS)})
-    with patch.multiple(daemon, TaskQueue=_TalliedQueue, open_at_start=lambda path, _: _open(stand, path, create=True)):
+    with patch.multiple(
+        daemon, TaskQueue=_TalliedQueue, open_at_start=lambda path, *_: _open(stand, path, create=True)
+    ):
         daemon.run(read(), read, work=daemon.WorkMaker("benchmarks.noop:make", ()))
 
 

@@ -1,16 +1,15 @@
 """What a forecast is made with and how its figures are told: doors that are closed or will be, and numbers in few digits.
 
-Pure; called by `observing`. `Outlook` is what the configuration says about it, made by `settings`.
+Pure; called by `observing`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from gsvrd.daemon.outlook import Allowance
 from gsvrd.model import TaskState
 from gsvrd.policy.progress import Bound, Door, Progress, Span
 from gsvrd.policy.spending import dollars
@@ -20,32 +19,6 @@ DAY_S = 86_400.0
 DAYS_MOST = 30
 """A forecast that long is none."""
 _SERVICE_DOORS = {"service-budget": Bound.COST, "service-quota": Bound.QUOTA}
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a day, or all time, allows of calls and money (micro-dollars); None is no limit."""
-
-    project: str
-    model: str
-    requests_per_day: float | None = None
-    cost_day: int | None = None
-    cost_total: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What the configuration says that matters for progress."""
-
-    reports: Path
-    kind: str
-    """The analyzer."""
-    workers: int
-    parallel: int | None = None
-    """Of a batch that says nothing itself."""
-    progress_file: str = ""
-    """Likewise."""
-    allowance: Allowance | None = None
 
 
 def closed_doors(run: Mapping[str, Any], doors: Mapping[str, Mapping[str, Any]]) -> Iterator[Door]:

@@ -7,42 +7,29 @@ writes nothing into the database: what it saw is returned, as plain data for a s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import structlog
 
-from gsvrd.daemon.figures import Outlook, closed_doors, counts_of, doors_ahead, performance
+from gsvrd.daemon.figures import closed_doors, counts_of, doors_ahead, performance
+from gsvrd.daemon.outlook import PROGRESS, UNSEEN, Outlook, Seen
 from gsvrd.daemon.progress_file import ProgressFiles, place
 from gsvrd.errors import StateError
 from gsvrd.model import TaskState
 from gsvrd.policy.progress import Binding, Bound, Door, Progress, ProgressMonitor, Running
 from gsvrd.policy.spending import COST_LIMIT
+from gsvrd.store.decisions import NOW
 from gsvrd.store.reading import Row, open_for_reading
 from gsvrd.store.standing import Batch, Standing
 
 log = structlog.get_logger("gsvrd.observing")
 
-PROGRESS = "progress"
-"""The service row."""
 FORECAST = 16
 """So many open batches are told of, and those that have a progress file: a look must not last, nor the row be long."""
 RECENT = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The end of a look."""
-
-    row: dict[str, Any] | None
-    """None when the database could not be read."""
-    incomplete: bool = False
-    """Something is left that another look may do."""
-
-
-UNSEEN = Seen(None, incomplete=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +156,7 @@ class _View:
         self._doors = [*closed_doors(run, doors)]
         if (allowance := outlook.allowance) is not None:
             self._doors += doors_ahead(allowance, standing.used(allowance.project, allowance.model, now))
+        self._pool = _pool(standing.service(NOW) or {}, standing.service("workers") or [])
         self._rows = standing.running()
         self._running = [_running(row, now, outlook.kind) for row in self._rows]
         self._line = standing.waiting(outlook.kind)
@@ -221,6 +209,7 @@ class _View:
             "workers": [_worker(row) for row in self._rows if row["batch"] == batch.id],
             "recent": [_completion(row) for row in self._standing.done(RECENT, batch)],
             "errors": [_failure(row) for row in self._standing.failed(RECENT, batch)],
+            "pool": self._pool,
         }
         return _Entry(batch, row, place(wished, batch.name), content)
 
@@ -257,6 +246,10 @@ class _View:
 
 def _held_by(batch: Batch) -> Bound:
     return Bound.COST if batch.hold.startswith(COST_LIMIT) else Bound.PAUSED
+
+
+def _pool(now: Mapping[str, Any], pids: Sequence[int]) -> dict[str, Any] | None:
+    return {"up": len(pids), "target": now["target"], "cap": now.get("cap")} if "target" in now else None
 
 
 def _running(row: Row, now: float, kind: str) -> Running:

@@ -8,12 +8,12 @@ With nothing to tell it wakes for nothing. A progress file that cannot be writte
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from gsvrd.clock import Clock
-from gsvrd.daemon.figures import Outlook
 from gsvrd.daemon.filing import Filing
-from gsvrd.daemon.observing import PROGRESS, UNSEEN, Seen
+from gsvrd.daemon.outlook import PROGRESS, UNSEEN, Outlook, Seen
+from gsvrd.daemon.pacing import Pacer
 
 LEAST_S = 1.0
 """Between the beginnings of two looks."""
@@ -40,11 +40,13 @@ class Progressing:
     _is_changed: bool = False
     _own: int = 0
     """Statements of the next transaction that are only this room's."""
-    _not_before: float = 0.0
     _again_s: float = AGAIN_S
-    _is_looking: bool = False
-    _is_waiting: bool = False
     _is_asked_again: bool = False
+    _pacer: Pacer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Its own pauses."""
+        self._pacer = Pacer(self.clock, self.later, self._begin, PAUSE_RATIO, LEAST_S)
 
     def note(self, statements: int) -> None:
         """A transaction of so many statements was committed."""
@@ -56,6 +58,12 @@ class Progressing:
         """Something is otherwise: at start, after another process has written, after a reload."""
         self._is_changed = True
         self._begin()
+
+    def expect(self, workers: int) -> None:
+        """So many workers go on from here; nothing happens while that is known."""
+        if self.outlook.workers != workers:
+            self.outlook = replace(self.outlook, workers=workers)
+            self.changed()
 
     def collect(self) -> bool:
         """Hear how a look ended; once a turn, and before it waits. True when one did."""
@@ -70,29 +78,14 @@ class Progressing:
 
     def _begin(self) -> None:
         """Now, or when the look under way has ended, or when the pause is over."""
-        if not self._is_changed or self._is_looking or self._is_waiting:
+        if not self._is_changed or not self._pacer.admits():
             return
-        wait_s = self._not_before - self.clock.monotonic()
-        if wait_s > 0:
-            self._is_waiting = True
-            self.later(wait_s, self._pause_is_over)
-            return
-        self._is_changed, self._is_looking = False, True
-        began, wall, outlook = self.clock.monotonic(), self.clock.wall(), self.outlook
-        self.filing.submit(
-            lambda: self.look(wall, outlook),
-            lambda seen: self._ended(seen, began),
-            lambda _: self._ended(UNSEEN, began),
-        )
+        self._is_changed = False
+        wall, outlook = self.clock.wall(), self.outlook
+        self.filing.submit(lambda: self.look(wall, outlook), self._ended, lambda _: self._ended(UNSEEN))
 
-    def _pause_is_over(self) -> None:
-        self._is_waiting = False
-        self._begin()
-
-    def _ended(self, seen: Seen, began: float) -> None:
-        now = self.clock.monotonic()
-        self._is_looking = False
-        self._not_before = max(began + LEAST_S, now + PAUSE_RATIO * (now - began))
+    def _ended(self, seen: Seen) -> None:
+        self._pacer.rest()
         self._keep(seen)
         if not seen.incomplete:
             self._again_s = AGAIN_S

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +20,8 @@ import structlog
 
 from gsvrd.clock import Clock
 from gsvrd.daemon.filing import Filing
-from gsvrd.model import TaskState
-from gsvrd.policy.results import BatchFacts, Lesson, TaskFacts, reckon
-from gsvrd.reports.glance import glance
-from gsvrd.reports.summary import LOOSE
-from gsvrd.reports.summary_files import write_summary
-from gsvrd.store.results import collect, ended_since, is_open, open_results
+from gsvrd.daemon.pacing import Pacer
+from gsvrd.store.resting import ended_since, is_open
 
 log = structlog.get_logger("gsvrd.summing")
 
@@ -42,7 +39,7 @@ AFTER_FAILURE_S, AFTER_FAILURE_MOST_S = 60.0, 3600.0
 
 @dataclass(slots=True)
 class Summing:
-    """Decides when; `store.results` and `reports.summary_files` know how."""
+    """Decides when; `summaries` knows how."""
 
     conn: sqlite3.Connection
     """The loop's."""
@@ -64,19 +61,22 @@ class Summing:
     """Due batches of which nothing waits or runs, in the order in which they came to rest."""
     _until: float = 0.0
     """What is stored as `SUMMED_UNTIL`."""
-    _not_before: float = 0.0
     _failures: int = 0
-    _is_busy: bool = False
-    _is_waiting: bool = False
+    _pacer: Pacer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Its own pauses."""
+        self._pacer = Pacer(self.clock, self.later, self._begin, PAUSE_RATIO)
 
     def restore(self, since: object) -> None:
         """At start, after the recovery: what a daemon that died has not summed up. `since` is `SUMMED_UNTIL`'s value."""
         self.remember(TROUBLE, None)
         self._until = float(since) if isinstance(since, int | float) else 0.0
-        try:
-            self._due.update(dict.fromkeys(ended_since(self.conn, self._until), self._until + SLACK_S))
-        except sqlite3.Error as error:  # the next ending of each batch makes up for it
-            log.error("summaries_not_restored", error=str(error))
+        self.filing.submit(partial(_ended_since, self.database, self._until), self._restored, lambda _: None)
+
+    def _restored(self, batches: list[int]) -> None:
+        for batch in batches:
+            self._due.setdefault(batch, self._until + SLACK_S)
         self.look_again()
 
     def note_ended(self, batch: int | None) -> None:
@@ -113,36 +113,23 @@ class Summing:
 
     def _begin(self) -> None:
         """Now, or when the summary under way has ended, or when the pause is over."""
-        if not self._at_rest or self._is_busy or self._is_waiting:
-            return
-        wait_s = self._not_before - self.clock.monotonic()
-        if wait_s > 0:
-            self._is_waiting = True
-            self.later(wait_s, self._pause_is_over)
+        if not self._at_rest or not self._pacer.admits():
             return
         batch = next(iter(self._at_rest))
         del self._at_rest[batch]
         since = self._due.pop(batch)  # what ends from now on may not be in it
-        self._is_busy = True
-        began, wall = self.clock.monotonic(), self.clock.wall()
-        done = partial(self._ended, batch, since, began, wall)
+        done = partial(self._ended, batch, since, self.clock.wall())
         self.filing.submit(
             partial(_attempt, self.database, self.reports, batch, self.language),
             done,
             lambda error: done(str(error)),
         )
 
-    def _pause_is_over(self) -> None:
-        self._is_waiting = False
-        self._begin()
-
-    def _ended(self, batch: int, since: float, began: float, wall: float, ending: Path | str | None) -> None:
-        self._is_busy = False
-        now = self.clock.monotonic()
+    def _ended(self, batch: int, since: float, wall: float, ending: Path | str | None) -> None:
         if isinstance(ending, str):
-            self._failed(batch, since, now, ending)
+            self._failed(batch, since, ending)
             return
-        self._not_before = now + PAUSE_RATIO * (now - began)
+        seconds = round(self._pacer.rest(), 3)
         if self._failures:
             self._failures = 0
             self.remember(TROUBLE, None)
@@ -152,13 +139,13 @@ class Summing:
             self.remember(SUMMED_UNTIL, until)
         self.on_rest(batch)
         if ending is not None:
-            log.info("batch_summed_up", batch=batch, summary=str(ending), seconds=round(now - began, 3))
+            log.info("batch_summed_up", batch=batch, summary=str(ending), seconds=seconds)
         self._begin()
 
-    def _failed(self, batch: int, since: float, now: float, why: str) -> None:
+    def _failed(self, batch: int, since: float, why: str) -> None:
         pause_s = min(AFTER_FAILURE_MOST_S, AFTER_FAILURE_S * 2.0**self._failures)
         self._failures += 1
-        self._not_before = now + pause_s
+        self._pacer.rest(pause_s)
         self._due[batch] = since
         self.remember(TROUBLE, {"at": self.clock.wall(), "batch": batch, "reason": why})
         log.error("summary_failed", batch=batch, error=why, again_in_s=pause_s)
@@ -166,31 +153,17 @@ class Summing:
 
 
 def _attempt(database: Path, reports: Path, batch: int, language: str) -> Path | str | None:
-    """In the thread: where the summary is, why there is none, or None when there is nothing to tell."""
+    """In the thread, which loads what it needs the first time: see `summaries.attempt`."""
+    from gsvrd.daemon.summaries import attempt
+
+    return attempt(database, reports, batch, language)
+
+
+def _ended_since(database: Path, wall: float) -> list[int]:
+    """In the thread: it may be a long walk."""
     try:
-        with open_results(database) as conn:
-            facts = collect(conn, batch, language)
-        if facts is None or not _is_worth_it(facts):
-            return None
-        return write_summary(
-            reports, reckon(replace(facts, tasks=tuple(_filled(task, reports) for task in facts.tasks)))
-        )
-    except (OSError, sqlite3.Error) as error:
-        return str(error)
-    except Exception as error:  # a fault in an extra must not end the daemon, which would meet it again at each start
-        log.exception("summary_fault", batch=batch)
-        return f"{type(error).__name__}: {error}"
-
-
-def _is_worth_it(facts: BatchFacts) -> bool:
-    """Something came out of it; and of one loose video its report or failure record says it all."""
-    if not any(task.state in (TaskState.COMPLETED, TaskState.FAILED) for task in facts.tasks):
-        return False
-    return facts.kind != LOOSE or len(facts.tasks) > 1
-
-
-def _filled(task: TaskFacts, reports: Path) -> TaskFacts:
-    """What the report says, where the analysis is no longer on record."""
-    if task.report and task.lesson == Lesson():
-        return replace(task, lesson=glance(reports, task.report))
-    return task
+        with closing(sqlite3.connect(database, timeout=10.0)) as conn:
+            return ended_since(conn, wall)
+    except sqlite3.Error as error:  # the next ending of each batch makes up for it
+        log.error("summaries_not_restored", error=str(error))
+        return []

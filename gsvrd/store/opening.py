@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 
-from gsvrd.errors import StateBusyError, StateDiskError, StateError
+from gsvrd.errors import SetupError, StateBusyError, StateDiskError, StateError
 from gsvrd.store.checkpoints import CheckpointManager
 from gsvrd.store.replacing import RESTORED, Restored, finish, replace
 from gsvrd.store.schema import SCHEMA_VERSION, migrate
@@ -46,16 +47,41 @@ def open_database(path: Path, *, create: bool) -> sqlite3.Connection:
         return _open(path, create=create)
 
 
-def open_at_start(path: Path, now: float) -> sqlite3.Connection:
+class Check:
+    """Looks for damage in a thread, the daemon's lock held: SQLite lets the daemon load what it needs meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        """Finish an interrupted restore of the database at `path`, and begin to look."""
+        self.path = path
+        self._why = ""
+        self._error: SetupError | None = None
+        self._thread = threading.Thread(target=self._run, name="gsvrd-check")
+        self._thread.start()
+
+    def why(self) -> str:
+        """What is wrong with the file, in words; empty when nothing is. Raises `SetupError` for other trouble."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._why
+
+    def _run(self) -> None:
+        try:
+            with explained(self.path):
+                finish(self.path)
+                self._why = _damage(self.path)
+        except SetupError as error:
+            self._error = error
+
+
+def open_at_start(path: Path, now: float, check: Check | None = None) -> sqlite3.Connection:
     """The daemon's way, its lock held: the same as `open_database(create=True)`, with damage mended before.
 
-    What was put in place of what is said by `last_restored`. Raises as `open_database` does; for damage only when it
-    cannot be mended, because of a full disk for instance.
+    `check` is one of `path` that was begun earlier. What was put in place of what is said by `last_restored`. Raises as
+    `open_database` does; for damage only when it cannot be mended, because of a full disk for instance.
     """
-    with explained(path):
-        finish(path)
-        why = _damage(path)
-        if why:
+    if why := (check or Check(path)).why():
+        with explained(path):
             _mend(path, why, now)
     return open_database(path, create=True)
 

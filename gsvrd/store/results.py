@@ -1,7 +1,6 @@
-"""What is on record of one batch, for its summary; and whether a batch is at rest.
+"""What is on record of one batch, for its summary.
 
-`collect` is called by `daemon.summing` in a thread, on a connection of its own. `is_open` and `ended_since` are asked by the
-loop: the one is a step into an index, the other walks what has ended since some time. Plain sqlite3; reads only.
+Called by `daemon.summaries` in a thread, on a connection of its own. Plain sqlite3; reads only.
 """
 
 from __future__ import annotations
@@ -16,18 +15,15 @@ from typing import Any
 import msgspec
 
 from gsvrd.model import OutcomeKind, TaskState, report_owner, said
+from gsvrd.policy.links import parse_link
 from gsvrd.policy.results import Attempt, BatchFacts, Lesson, TaskFacts, Term, Trouble, Use
 from gsvrd.store.ledger import pacific_day
 
-_OPEN = "SELECT 1 FROM tasks WHERE batch = ? AND state IN ('pending', 'running') LIMIT 1"
-_ENDED = """
-SELECT DISTINCT batch FROM tasks WHERE state = 'completed' AND changed_at >= ?1 AND batch IS NOT NULL
-UNION SELECT DISTINCT batch FROM tasks WHERE state = 'failed' AND changed_at >= ?1 AND batch IS NOT NULL
-"""
 _BATCH = "SELECT id, name, kind, created_at, options FROM batches WHERE id = ?"
 # An analysis that another task made, and no later than this one ended, has been taken over.
 _TASKS = """
-SELECT t.id, t.name, t.state, t.created_at, t.changed_at, t.report, t.reused, t.error, t.options, a.result,
+SELECT t.id, iif(t.home = 'link', NULL, t.url), t.name, t.state, t.created_at, t.changed_at, t.report, t.reused, t.error,
+    t.options, a.result,
     t.state = 'completed' AND t.reused IS NULL AND a.task <> t.id AND a.made_at <= t.changed_at
 FROM tasks t LEFT JOIN analyses a ON a.key = t.key WHERE t.batch = ?
 """
@@ -58,16 +54,6 @@ class _Analysis(msgspec.Struct):
 _ANALYSIS = msgspec.json.Decoder(_Analysis)
 
 
-def is_open(conn: sqlite3.Connection, batch: int) -> bool:
-    """Whether a task of the batch waits or runs. May raise `sqlite3.Error`, like all here."""
-    return conn.execute(_OPEN, (batch,)).fetchone() is not None
-
-
-def ended_since(conn: sqlite3.Connection, wall: float) -> list[int]:
-    """The batches of which a task was completed or failed at that wall time or later."""
-    return [row[0] for row in conn.execute(_ENDED, (wall,))]
-
-
 @contextmanager
 def open_results(database: Path) -> Iterator[sqlite3.Connection]:
     """A connection for `collect`; all that is read with it is of one moment."""
@@ -80,7 +66,7 @@ def open_results(database: Path) -> Iterator[sqlite3.Connection]:
 def collect(conn: sqlite3.Connection, batch: int, language: str) -> BatchFacts | None:
     """The facts; None when there is no such batch. A task without an analysis on record has an empty `lesson`.
 
-    `language` is that of reports for which nothing else was said.
+    May raise `sqlite3.Error`. `language` is that of reports for which nothing else was said.
     """
     row = conn.execute(_BATCH, (batch,)).fetchone()
     if row is None:
@@ -103,7 +89,7 @@ def collect(conn: sqlite3.Connection, batch: int, language: str) -> BatchFacts |
 
 
 def _task(row: tuple[Any, ...], attempts: tuple[Attempt, ...], language: str) -> TaskFacts:
-    name, state, created_at, changed_at, report, serving, error, options, analysis, is_reused = row
+    url, name, state, created_at, changed_at, report, serving, error, options, analysis, is_reused = row
     is_done = state == TaskState.COMPLETED
     return TaskFacts(
         name=name,
@@ -117,6 +103,7 @@ def _task(row: tuple[Any, ...], attempts: tuple[Attempt, ...], language: str) ->
         attempts=attempts,
         lesson=_lesson(analysis) if analysis and is_done else Lesson(),
         language=str(said(options, "language", language)),
+        link=parse_link(url).name if url else "",
     )
 
 

@@ -15,9 +15,9 @@ from support.waiting import eventually
 
 from gsvrd.clock import ManualClock
 from gsvrd.daemon import progress_file
-from gsvrd.daemon.figures import Allowance, Outlook
 from gsvrd.daemon.filing import Filing
-from gsvrd.daemon.observing import PROGRESS, UNSEEN, Observer, Seen
+from gsvrd.daemon.observing import Observer
+from gsvrd.daemon.outlook import PROGRESS, UNSEEN, Allowance, Outlook, Seen
 from gsvrd.daemon.progress_file import ProgressFile
 from gsvrd.daemon.progressing import AGAIN_S, LEAST_S, PAUSE_RATIO, Progressing
 from gsvrd.daemon.supervisor import Timers

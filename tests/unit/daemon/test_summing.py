@@ -52,6 +52,7 @@ class Class:
             remember=self.queue.set_service,
         )
         self.summing.restore(self.queue.service(SUMMED_UNTIL))
+        eventually(self.summing.collect)
         self.queue.commit()
 
     def add(self, name: str, batch: int | None = 1) -> int:
@@ -224,7 +225,7 @@ def test_summaries_get_no_more_than_a_twentieth_of_the_time(school: Class, monke
         school.clock.advance(2.0)
         return write_summary(*values)
 
-    monkeypatch.setattr("gsvrd.daemon.summing.write_summary", write)
+    monkeypatch.setattr("gsvrd.daemon.summaries.write_summary", write)
     school.add("1.mp4")
     school.end()
     school.settle()
@@ -265,7 +266,7 @@ def test_a_fault_in_a_summary_does_not_end_the_daemon(school: Class, monkeypatch
     def fault(*_: Any) -> Path:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("gsvrd.daemon.summing.write_summary", fault)
+    monkeypatch.setattr("gsvrd.daemon.summaries.write_summary", fault)
     school.add("a.mp4")
     school.end()
     school.settle()

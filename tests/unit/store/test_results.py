@@ -16,11 +16,12 @@ from gsvrd.model import NewTask, OutcomeKind, Task, TaskState
 from gsvrd.policy.limiter import Call, Lane
 from gsvrd.policy.results import BatchFacts, Lesson, TaskFacts, Term, Trouble, Use
 from gsvrd.policy.spending import Usage
-from gsvrd.store import results
+from gsvrd.store import resting
 from gsvrd.store.ledger import Ledger
 from gsvrd.store.opening import open_database
 from gsvrd.store.queue import TaskQueue
-from gsvrd.store.results import collect, ended_since, is_open, open_results
+from gsvrd.store.resting import ended_since, is_open
+from gsvrd.store.results import collect, open_results
 
 ERROR = ErrorFacts(ErrorKind.UNREADABLE, "broken", "Convert it.")
 WAVES = Analysis(title="Waves", language="en", duration_s=5, key_terms=(KeyTerm(term="Crest", meaning="top", at_s=1),))
@@ -206,7 +207,7 @@ def test_a_batch_is_open_while_something_waits_or_runs(office: Office) -> None:
 
 
 def test_asking_whether_a_batch_is_open_is_a_step_into_an_index(office: Office) -> None:
-    plan = office.db.execute(f"EXPLAIN QUERY PLAN {results._OPEN}", (1,)).fetchall()
+    plan = office.db.execute(f"EXPLAIN QUERY PLAN {resting._OPEN}", (1,)).fetchall()
     assert [row[3] for row in plan] == ["SEARCH tasks USING COVERING INDEX tasks_batch (batch=? AND state=?)"]
 
 
