@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export VIDEO ?= tests/media/samples/lecture-en.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench benchlong chaos media lock clean
+.PHONY: help demo run test check bench benchlong chaos boot media lock clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -34,7 +34,7 @@ test: $(VENV)/.dev ## Format, lint, types, import walls, all tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	-$(BIN)/python tests/media/fetch_real.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist worksteal  # most of them wait for other processes: three at a time on two cores
 
 check: $(VENV)/.dev ## Format, lint, types and import walls only
 	$(BIN)/ruff format --check .
@@ -60,6 +60,9 @@ chaos: $(VENV)/.dev ## Kill, fail and cut the power, for an hour; needs strace a
 	$(BIN)/python -m benchmarks.bench_chaos --kills 1000
 	$(BIN)/python -m benchmarks.bench_chaos --points 80
 	$(BIN)/python -m benchmarks.bench_chaos --cuts 100
+
+boot: $(VENV)/.dev ## Boot a throw-away machine with the service on it and see it through; needs root and systemd
+	$(BIN)/python -m pytest tests/boot -m "boot or not boot"
 
 lock: ## Make constraints.txt anew from pyproject.toml
 	rm -rf $(VENV)-lock

@@ -50,6 +50,10 @@ class ErrorKind(StrEnum):
     """The worker died: a signal, an exit without a result."""
     TIMEOUT = "timeout"
     """The deadline of the task passed."""
+    LINK = "link"
+    """What a link leads to can never be studied: nothing there, not ours to see, a page, no address at all. Permanent."""
+    HOST = "host"
+    """The server that a link leads to does not answer as it should, or says to come later."""
     NETWORK = "network"
     """No connection, reset, name not resolved."""
     SERVER = "server"
@@ -137,10 +141,14 @@ class AccessError(SetupError):
 class TaskError(GsvrdError):
     """One attempt failed for a reason that can be named."""
 
-    def __init__(self, kind: ErrorKind, message: str, hint: str = "", detail: str = "") -> None:
+    def __init__(
+        self, kind: ErrorKind, message: str, hint: str = "", detail: str = "", *, delay_s: float = 0.0
+    ) -> None:
+        """`delay_s`: another attempt makes no sense before, if there is one at all."""
         super().__init__(message, hint)
         self.kind = kind
         self.detail = detail
+        self.delay_s = delay_s
 
     @property
     def facts(self) -> ErrorFacts:

@@ -7,18 +7,22 @@ traceback stays on its line), no key or password gets through, and no trouble wi
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
+
+from gsvrd.journal import SOCKET, WINDOW_S, Flood, Journal
 
 Style = Literal["console", "journal", "json"]
 Entry = MutableMapping[str, Any]
@@ -57,11 +61,12 @@ def setup(level: str, format: str, *, process: str) -> None:
     """
     _occupy_stderr()
     style = _style(format)
+    renderer = _Renderer(style, process, coloured=_wants_colour())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            _Renderer(style, process, coloured=_wants_colour()),
+            _ToJournal(renderer) if style == "journal" else renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=_Stderr,
@@ -109,6 +114,14 @@ class _Renderer:
         }[style]
 
     def __call__(self, _logger: object, _method: str, entry: Entry) -> bytes:
+        return self.line(self.clean(entry))
+
+    def line(self, clean: Entry) -> bytes:
+        """What `clean` gave, as it is written."""
+        return self._lay_out(clean).encode("utf-8", "backslashreplace")
+
+    def clean(self, entry: Entry) -> Entry:
+        """The entry with plain values in order, without secrets."""
         trace = _trace(entry.pop("exc_info", None))
         clean: Entry = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -120,7 +133,53 @@ class _Renderer:
             clean.setdefault(_name(name), _hidden_or(name, value))
         if trace:
             clean["exception"] = redact(trace)[-_LONGEST_TRACE:]
-        return self._lay_out(clean).encode("utf-8", "backslashreplace")
+        return clean
+
+
+class _ToJournal:
+    """The last processor where the journal reads: entries with fields, and not more of an event than it can bear.
+
+    What it does not take by its own protocol (too large, too busy) goes to standard error, which it reads, too.
+    """
+
+    def __init__(self, renderer: _Renderer) -> None:
+        self._renderer = renderer
+        self._flood = Flood(time.monotonic)
+        self._journal = Journal() if os.path.exists(SOCKET) else None
+        atexit.register(self._tell, self._flood.kept_back)
+
+    def __call__(self, _logger: object, _method: str, entry: Entry) -> bytes:
+        self._tell(self._flood.ended)
+        event = str(entry.get("event", ""))
+        if not self._flood.admits(event):
+            if self._flood.has_begun(event):
+                self._write({"level": "warning", "event": "suppressing", "what": event, "until_in_s": WINDOW_S})
+            raise structlog.DropEvent
+        if line := self._unsent(entry):
+            return line
+        raise structlog.DropEvent
+
+    def _tell(self, kept_back: Callable[[], Mapping[str, int]]) -> None:
+        for event, lines in kept_back().items():
+            self._write({"level": "warning", "event": "suppressed", "what": event, "lines": lines})
+
+    def _write(self, entry: Entry) -> None:
+        if line := self._unsent(entry):
+            _Stderr().msg(line)
+
+    def _unsent(self, entry: Entry) -> bytes:
+        """Empty when the journal has taken it, else what is to be written instead."""
+        clean = self._renderer.clean(entry)
+        line = self._renderer.line(clean)
+        if self._journal is None:
+            return line
+        values = {name: value for name, value in clean.items() if name not in ("time", "level")}
+        message = re.sub(rb"(?m)^<\d>", b"", line).decode()
+        try:
+            self._journal.send(message, _PRIORITIES[clean["level"]], values)
+        except OSError:
+            return line
+        return b""
 
 
 def _json(entry: Entry) -> str:
@@ -244,12 +303,12 @@ def _route_libraries() -> None:
 def _style(format: str) -> Style:
     if format == "json":
         return "json"
-    if _is_journal():
+    if is_journal():
         return "journal"
     return "console" if format == "text" or _is_terminal() else "json"
 
 
-def _is_journal() -> bool:
+def is_journal() -> bool:
     """Whether standard error is the stream that systemd announced (systemd.exec(5), JOURNAL_STREAM)."""
     status = os.fstat(_STDERR)
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"

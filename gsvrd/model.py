@@ -1,7 +1,7 @@
 """The nouns of the queue, frozen, and the state table as data.
 
 A task is one video; an attempt is one try at it. States change only by the transitions below; `store.queue` holds one SQL
-statement for each, and the trigger in `store.schema` writes an event for every change, whoever makes it.
+statement for each, and the trigger in `store.migrations` writes an event for every change, whoever makes it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import msgspec
 
 REMOTE_STAGE = "upload"
 """The stage whose result says what lies at a service; it is kept until somebody has taken that away."""
+
+TAKEN_AWAY = "taken away before it was studied"
+"""The reason of a task that was cancelled because somebody has removed its file: it is gone, which is no failure."""
 
 
 class TaskState(StrEnum):
@@ -28,7 +31,7 @@ class TaskState(StrEnum):
     FAILED = "failed"
     """Given up; a failure record says why."""
     CANCELLED = "cancelled"
-    """Taken back by a person, or replaced by newer content of the same file."""
+    """Taken back by a person, whether by a command or by taking the file away, or replaced by newer content of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Home(StrEnum):
     """In the inbox, on purpose: it is done with and stays."""
     ELSEWHERE = "elsewhere"
     """Where a manifest named it, outside the inbox: it stays there."""
+    LINK = "link"
+    """There is no file: a list named a link. `path` is empty, or once it has failed where the record of that lies."""
     GONE = "gone"
     """Taken away or replaced by somebody else."""
 
@@ -96,6 +101,8 @@ class NewTask:
     ino: int
     size: int
     mtime_ns: int
+    url: str = ""
+    """The link that is meant, canonical. Without a `path` there is no file, and `ino` stands for link and wishes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,8 @@ class Task:
     """What was said for it over the configuration, as `config.options.to_json` writes it."""
     key: str | None = None
     """What an earlier attempt was about to find out; see `pool.messages.Seek`."""
+    url: str | None = None
+    """The link that is meant, canonical; it may hold secrets. None for a file."""
 
     @property
     def owner(self) -> str:

@@ -68,6 +68,11 @@ class Workbench(Protocol):
         ...
 
     @property
+    def link(self) -> str:
+        """The address of a video that stays where it is; then there is no `source`, and no length in `facts`."""
+        ...
+
+    @property
     def name(self) -> str:
         """The file's name as people know it, without folders; printable, for titles and messages only."""
         ...
@@ -127,6 +132,11 @@ class Analyzer(Protocol):
     @property
     def name(self) -> str:
         """The word for it in the configuration and in the report."""
+        ...
+
+    @property
+    def takes_links(self) -> bool:
+        """Whether it can study a video that stays where it is; else `Workbench.link` is always empty."""
         ...
 
     def analyze(self, bench: Workbench) -> Analysis:

@@ -176,6 +176,7 @@ class ProbeAnalyzer:
     """Reports what the container says, and that nothing else was studied. For trials and for trouble-shooting."""
 
     name = "probe"
+    takes_links = False
 
     def analyze(self, bench: Workbench) -> Analysis:
         """Title and chapters from the container; never decodes anything. Raises `TaskError` like `probe`."""

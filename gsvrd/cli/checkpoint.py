@@ -10,6 +10,7 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,12 +44,13 @@ def create(place: Place, as_json: bool) -> None:
 
 
 @checkpoint.command(name="list")
+@click.argument("directory", required=False, type=click.Path(exists=True, file_okay=False))
 @json_option
 @click.pass_obj
 @edge
-def list_all(place: Place, as_json: bool) -> None:
-    """List the snapshots, newest first."""
-    with _manager(place) as manager:
+def list_all(place: Place, directory: str | None, as_json: bool) -> None:
+    """List the snapshots, newest first; or those in DIRECTORY, the checkpoint_dir of a batch."""
+    with _manager(place, directory) as manager:
         known = manager.list()
     _print([asdict(found) for found in known], as_json, "checkpoints")
 
@@ -59,10 +61,18 @@ def list_all(place: Place, as_json: bool) -> None:
 @click.pass_obj
 @edge
 def verify(place: Place, names: tuple[str, ...], as_json: bool) -> None:
-    """Read all of the snapshots NAME, or of every one; exits with 65 when one cannot be restored."""
-    with _manager(place) as manager:
-        _known(manager, *names)
-        checked = [_checked(manager, name) for name in names or (found.name for found in manager.list())]
+    """Read all of the snapshots NAME, or of every one; exits with 65 when one cannot be restored.
+
+    Instead of a name: the file of a snapshot, or a directory with some (the checkpoint_dir of a batch).
+    """
+    checked = list[dict[str, str]]()
+    for asked in names or ("",):
+        folder, name = _where(asked)
+        with _manager(place, folder) as manager:
+            _known(manager, *filter(None, [name]))
+            checked += [
+                _checked(manager, one) for one in ([name] if name else [found.name for found in manager.list()])
+            ]
     _print(checked, as_json, "verified")
     if any(row["problem"] for row in checked):
         raise SystemExit(os.EX_DATAERR)
@@ -76,9 +86,11 @@ def verify(place: Place, names: tuple[str, ...], as_json: bool) -> None:
 def restore(place: Place, name: str | None, as_json: bool) -> None:
     """Put the snapshot NAME, or the newest good one, in the database's place; the database is set aside.
 
-    Only while no daemon runs. At its next start the daemon looks which tasks have ended since the snapshot.
+    Only while no daemon runs. At its next start the daemon looks which tasks have ended since the snapshot. Instead of a
+    name: the file of a snapshot, or a directory with some (the checkpoint_dir of a batch): then its newest good one.
     """
-    with _manager(place) as manager, _no_daemon(place):
+    folder, name = _where(name or "")
+    with _manager(place, folder) as manager, _no_daemon(place):
         if name is None and (newest := manager.newest_good()) is not None:
             name = newest.name
         if name is None:
@@ -88,15 +100,23 @@ def restore(place: Place, name: str | None, as_json: bool) -> None:
     _print(asdict(restored), as_json, "restored")
 
 
+def _where(asked: str) -> tuple[str | None, str | None]:
+    """The directory, None for that beside the database, and the name, None for all or the newest."""
+    if os.path.isdir(asked):
+        return asked, None
+    folder, _, name = asked.rpartition("/")
+    return (folder or "/", name) if "/" in asked else (None, name or None)
+
+
 @contextmanager
-def _manager(place: Place) -> Iterator[CheckpointManager]:
+def _manager(place: Place, folder: str | None = None) -> Iterator[CheckpointManager]:
     from gsvrd.store.checkpoints import CheckpointManager
     from gsvrd.store.opening import explained
 
     if not place.places.state.is_dir():
         fail(f"{place.places.home} is no home of a gsvrd", "Name it with --home or GSVRD_HOME.", os.EX_NOINPUT)
     with explained(place.database):
-        yield CheckpointManager(place.database)
+        yield CheckpointManager(place.database, folder=Path(folder) if folder else None)
 
 
 @contextmanager

@@ -58,6 +58,8 @@ def _videos(videos: list[dict[str, Any]], *, billed: bool) -> None:
 def _note(one: dict[str, Any]) -> str:
     if one["verdict"] == "held":
         return "held"
+    if one["link"]:
+        return "a link, fetched first" if one["duration_s"] is None else "a link, at most"
     return {"known": "no call", "unsure": "perhaps known"}.get(
         one["code"], "queued" if one["source"] == "queue" else ""
     )

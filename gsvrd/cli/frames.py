@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gsvrd.cli.ending import end, lasting, short_end, speed
-from gsvrd.cli.terminal import COLOURS, moment, sentences
+from gsvrd.cli.terminal import COLOURS, moment, sentences, since
 
 Facts = dict[str, Any]
 
@@ -55,7 +55,7 @@ def _head(facts: Facts) -> list[RenderableType]:
     bar.add_row(ProgressBar(total=max(1, total), completed=done), f"{100 * done // total}%" if total else "–")
     return [
         _first(facts),
-        _cut(_counts(counts)),
+        _cut(_counts(counts).append(_workers(facts) if facts["pid"] else "", style="dim")),
         bar,
         _cut(Text(end(performance, facts["at"], left=total - done) if facts["pid"] else _without(counts))),
         *([_cut(Text(words, style="dim"))] if (words := speed(performance)) and facts["pid"] else []),
@@ -70,8 +70,7 @@ def _first(facts: Facts) -> RenderableType:
         words.append(f": {batch['hold']}" if batch["hold"] else "")
         words.append(" · daemon", style="dim")
     words.append(f" {facts['state']}", style=f"bold {COLOURS.get(facts['state'], '')}")
-    if facts["since"]:
-        words.append(f" since {moment(facts['since'])}", style="")
+    words.append(since(facts["since"], facts["last_sign_at"]), style="")
     if facts["reason"] and facts["state"] != "blocked":
         words.append(f": {facts['reason']}", style="")
     line = Table.grid(expand=True, padding=(0, 1))
@@ -93,6 +92,15 @@ def _counts(counts: dict[str, int]) -> Text:
             line.append(" · ", style="dim")
             line.append(f"{counts[state]} {word}", style=COLOURS[state] if counts[state] else "dim")
     return line
+
+
+def _workers(facts: Facts) -> str:
+    """How many there are and should be, and what binds that."""
+    up, target, cap = (facts["workers"].get(name) for name in ("up", "target", "cap"))
+    if target is None:
+        return ""
+    number = f"{up} workers" if up == target else f"{up} workers, {target} wanted"
+    return f" · {number} ({cap})" if cap else f" · {number}"
 
 
 def _closed(facts: Facts) -> list[RenderableType]:

@@ -21,10 +21,14 @@ from gsvrd import __version__
 from gsvrd.cli.batches import batch, batches, webhooks
 from gsvrd.cli.checkpoint import checkpoint
 from gsvrd.cli.common import EXIT_DOWN, Group, config_option, edge, fail, home_option, json_option
+from gsvrd.cli.explain import explain
 from gsvrd.cli.operate import cancel, retry, why
 from gsvrd.cli.plan import plan
+from gsvrd.cli.reload import reload
+from gsvrd.cli.service import service
 from gsvrd.cli.submit import submit
 from gsvrd.cli.watch import watch
+from gsvrd.cli.workers import workers
 from gsvrd.config.places import Places, find_places
 from gsvrd.model import TaskState
 
@@ -58,13 +62,30 @@ class Place:
 def main(context: click.Context, home: Path, config_file: Path | None) -> None:
     """See and steer the gsvrd daemon.
 
-    Exit codes: 0 done, 1 some could not, 3 the daemon does not run, 64 usage, 65 damaged state, 66 no such task,
-    75 no confirmation.
+    Exit codes: 0 done, 1 some could not, 3 the daemon does not run, 64 usage, 65 damaged state, 66 no such task, file,
+    batch or home, 75 no confirmation.
     """
+    if not home.is_dir():
+        fail(f"there is no directory {home}", "Name the home with --home or GSVRD_HOME.", os.EX_NOINPUT)
     context.obj = Place(find_places(home, config_file, os.environ))
 
 
-for command in (checkpoint, why, retry, cancel, submit, plan, batches, batch, webhooks, watch):
+for command in (
+    checkpoint,
+    why,
+    retry,
+    cancel,
+    submit,
+    plan,
+    batches,
+    batch,
+    webhooks,
+    watch,
+    explain,
+    workers,
+    service,
+    reload,
+):
     main.add_command(command)
 
 
@@ -120,7 +141,12 @@ def show(place: Place, task: str, as_json: bool) -> None:
     reading = _reading(place)
     found = reading.find(task)
     if found is None:
-        fail(f"there is no task {task!r}", "See `gsvrctl list`.", os.EX_NOINPUT)
+        message, hint = f"there is no task {task!r}", "See `gsvrctl list`."
+        if as_json:  # in the shape in which `why` and `retry` say it
+            unknown = {"asked": task, "code": "unknown", "message": message, "hint": hint, "matches": []}
+            _print({"error": unknown}, as_json, "task")
+            sys.exit(os.EX_NOINPUT)
+        fail(message, hint, os.EX_NOINPUT)
         return
     found.pop("path")
     facts = {**found, "attempts": reading.attempts(found["id"]), "events": reading.events(found["id"])}

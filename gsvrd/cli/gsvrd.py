@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import click
 
 from gsvrd import __version__
 from gsvrd.cli.common import Group, config_option, edge, home_option
+from gsvrd.cli.tune import tune
 from gsvrd.errors import SetupError
 
 
@@ -44,19 +47,30 @@ def run(home: Path, config_file: Path | None) -> None:
     notifier = Notifier(os.environ)  # takes out of the environment what no child may have
     start_early()  # it loads while we do
 
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # structlog would load it for tracebacks we never print
+
     import structlog
 
     from gsvrd import logs
     from gsvrd.config.load import load
-    from gsvrd.daemon.run import run as run_daemon
+    from gsvrd.daemon.beginning import Beginning
 
     read = partial(load, home, config_file, os.environ)
-    settings = read()
-    logs.setup(settings.logs.level, settings.logs.format, process="gsvrd")
     try:
-        run_daemon(settings, read, notifier)
-    except SetupError:
-        raise
+        settings = read()
+        logs.setup(settings.logs.level, settings.logs.format, process="gsvrd")
+        beginning = Beginning(settings)  # it looks for damage while we load
+
+        from gsvrd.daemon.run import run as run_daemon
+
+        run_daemon(settings, read, notifier, beginning=beginning)
+    except SetupError as error:
+        notifier.status(f"{error} {error.hint}")
+        if not logs.is_journal():
+            raise
+        logs.setup("info", "auto", process="gsvrd")
+        structlog.get_logger("gsvrd").critical("cannot_start", error=str(error), hint=error.hint)
+        raise SystemExit(error.exit_code) from None
     except Exception:  # noqa: BLE001 (an edge: the log keeps the traceback, redacted, and the service manager restarts)
         structlog.get_logger("gsvrd").critical("crashed", exc_info=True)
         raise SystemExit(os.EX_SOFTWARE) from None
@@ -102,10 +116,11 @@ def demo(video: Path) -> None:
 @home_option
 @config_option
 @click.option("--points", default="", help="Only these, with commas between.", show_default="all")
+@click.option("--list-points", is_flag=True, help="Say which points there are, and do nothing.")
 @click.option("--keep", is_flag=True, help="Leave the scratch folders there and say where.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @edge
-def selftest(home: Path, config_file: Path | None, points: str, keep: bool, as_json: bool) -> None:
+def selftest(home: Path, config_file: Path | None, points: str, list_points: bool, keep: bool, as_json: bool) -> None:
     """Kill a scratch daemon at every crash point, on these file systems, and see that nothing is lost or done twice.
 
     It works in hidden folders of its own beside the configured directories (or in them, where they are mounted by
@@ -119,7 +134,20 @@ def selftest(home: Path, config_file: Path | None, points: str, keep: bool, as_j
     from gsvrd.config.load import load
     from gsvrd.crashpoints import POINTS
 
+    if list_points:
+        import json
+
+        click.echo(json.dumps(dict(POINTS), indent=2) if as_json else _in_columns(POINTS))
+        return
     wanted = tuple(filter(None, points.split(","))) or tuple(POINTS)
     if unknown := [point for point in wanted if point not in POINTS]:
-        raise click.BadParameter(f"there is no point {unknown[0]!r}; there are {', '.join(POINTS)}")
+        raise click.BadParameter(f"there is no point {unknown[0]!r}; --list-points says which there are")
     raise SystemExit(run_selftest(load(home, config_file, os.environ), wanted, keep=keep, as_json=as_json))
+
+
+main.add_command(tune)
+
+
+def _in_columns(points: Mapping[str, str]) -> str:
+    width = max(map(len, points))
+    return "\n".join(f"{name:<{width}}  {what}" for name, what in points.items())

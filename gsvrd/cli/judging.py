@@ -17,6 +17,7 @@ from gsvrd.cli.weighing import Scales, Weight
 from gsvrd.config.models import Config
 from gsvrd.intake.identity import FILE_FLAGS
 from gsvrd.model import said
+from gsvrd.policy.links import Link
 from gsvrd.store.foresight import Foresight
 
 HASHED_BYTES = 64 << 20
@@ -44,6 +45,8 @@ class Judging:
                 item.skip("no_template", f"there is no template {item.template!r}")
             elif item.size > self.config.limits.max_file_size:
                 item.skip("too_large", "it is larger than limits.max_file_size allows")
+            elif item.link:
+                self._judge_link(item, item.link)
         self._measure(good)
         self._compare([item for item in good if item.verdict != "skipped"])
         for item in good:
@@ -52,6 +55,16 @@ class Judging:
                 item.weight = Weight()
             elif item.verdict != "skipped" and template is not None:
                 item.weight = self.scales.weigh(item.options, template, item.duration_s)
+
+    def _judge_link(self, item: Item, link: Link) -> None:
+        """Nobody is asked about it: a plan makes no call."""
+        if not link.video:
+            item.why = "its size and length are known when it is fetched"
+        elif self.scales.takes_links:
+            item.duration_s, item.why = self.scales.longest_s(item.options), "its length is not known: at most so much"
+        else:
+            message = f"the analyzer {self.scales.settings.analyzer} cannot look at a video of YouTube"
+            item.skip("link", f"{message}; choose analyzer: gemini, or download it")
 
     def _measure(self, items: Sequence[Item]) -> None:
         files = [item for item in items if item.path and item.verdict != "skipped"]
@@ -82,7 +95,7 @@ class Judging:
                 continue
             item.sha256 = item.sha256 or (_hash(item.path) if item.size <= HASHED_BYTES else "")
             if item.sha256:
-                self._settle(item, self.scales.key(item.sha256, template), seen)
+                self._settle(item, self.scales.key(item.sha256, template, item.options), seen)
             else:
                 item.code, item.why = UNSURE, "whether its content is known is decided when it runs"
 

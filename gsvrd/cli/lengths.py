@@ -12,7 +12,8 @@ import resource
 import select
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 COMMAND = (sys.executable, "-m", "gsvrd.cli.lengths")
 PATIENCE_S = 10.0
@@ -22,6 +23,21 @@ _TRIES = 5
 """So many times another process goes on behind a file that the last one fell over."""
 _MEMORY_BYTES = 1 << 30
 _CPU_S = 120
+
+
+@contextmanager
+def readied() -> Iterator[None]:
+    """Have the process load its decoder while the caller does something else; without it `lengths` waits for that."""
+    _ready.append(_start())
+    try:
+        yield
+    finally:
+        while _ready:
+            with _ready.pop() as child:
+                child.kill()
+
+
+_ready: list[subprocess.Popen[bytes]] = []
 
 
 def lengths(paths: Sequence[bytes]) -> dict[bytes, float]:
@@ -42,9 +58,7 @@ def lengths(paths: Sequence[bytes]) -> dict[bytes, float]:
 
 def _ask(paths: Sequence[bytes]) -> list[float]:
     """What one process says, until it is done, falls, or stands still. 0 is what it cannot tell."""
-    with subprocess.Popen(  # noqa: S603 (ourselves; paths go by a pipe)
-        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
-    ) as child:
+    with _ready.pop() if _ready else _start() as child:
         assert child.stdin is not None  # noqa: S101 (both are pipes)
         assert child.stdout is not None  # noqa: S101
         try:
@@ -55,6 +69,12 @@ def _ask(paths: Sequence[bytes]) -> list[float]:
             told = []
         child.kill()
     return told
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 (ourselves; paths go by a pipe)
+        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+    )
 
 
 def _hear(pipe: int, count: int) -> list[float]:
@@ -72,6 +92,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
+    import gsvrd.analyzers.local.media  # noqa: F401 (takes longest; nothing is asked yet)
+
     for path in sys.stdin.buffer.read().split(b"\0")[:-1]:
         print(_length(path), flush=True)  # noqa: T201 (this is its answer)
 

@@ -56,7 +56,7 @@ def _unfit(
         yield Problem("folder", "it is a folder; the videos in it are taken one by one", "Ask for one of them.")
     if kind != stat.S_IFREG:
         yield Problem("special", f"it is {_KINDS.get(kind, 'no regular file')}", _DROP_THE_FILE)
-    if not rules.is_video(name) or rules.is_excluded(relative):
+    if not rules.is_source(name) or rules.is_excluded(relative):
         yield _named_wrongly(name, relative, settings)
     if len(relative) > MAX_PATH:
         yield Problem("deep", f"its path is longer than {MAX_PATH} bytes", "Move it further up.")

@@ -44,11 +44,11 @@ def why(context: click.Context, task_or_file: str, as_json: bool) -> None:
 
     place = context.obj
     facts = look(task_or_file, place.places, place.database, place.lock, context.find_root().params["config_file"])
-    if facts is None:
-        where = f"Looked for it here, in {place.places.directories['inbox']} and in `gsvrctl list`."
-        fail(f"there is neither a task nor a file {task_or_file!r}", where, os.EX_NOINPUT)
-        return
+    error = facts["error"]
+    if error and not as_json:
+        fail(error["message"], error["hint"], os.EX_NOINPUT)
     _print(facts, as_json, "why")
+    sys.exit(os.EX_NOINPUT if error else os.EX_OK)
 
 
 @click.command()

@@ -42,11 +42,14 @@ def plan(context: click.Context, paths: tuple[str, ...], as_json: bool) -> None:
     With PATH (videos, folders, manifests) it is said for these instead of the inbox; they may lie anywhere. Costs are
     estimates. Exit codes: 0 done, 66 a PATH that is missing or wrong.
     """
-    from gsvrd.config.load import load
+    from gsvrd.cli.lengths import readied
 
-    place: Place = context.obj
-    config = load(place.places.home, context.find_root().params["config_file"], os.environ)
-    facts = _facts(place, config, paths)
+    with readied():
+        from gsvrd.config.load import load
+
+        place: Place = context.obj
+        config = load(place.places.home, context.find_root().params["config_file"], os.environ)
+        facts = _facts(place, config, paths)
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
@@ -94,6 +97,7 @@ def _item(item: Item) -> dict[str, Any]:
     return {
         "name": item.name,
         "path": item.path.decode("utf-8", "backslashreplace") if item.path else None,
+        "link": item.link.name if item.link else None,
         "task": item.task,
         "source": item.source,
         "batch": item.batch,
@@ -186,7 +190,8 @@ def _grouped(items: Sequence[Item], kind: str) -> list[Waiting]:
 
 def _doors(scales: Scales, standing: Standing, now: float) -> Iterator[Door]:
     """What the service's days and the limits on cost will keep from starting."""
-    from gsvrd.daemon.figures import Allowance, doors_ahead
+    from gsvrd.daemon.figures import doors_ahead
+    from gsvrd.daemon.outlook import Allowance
 
     if scales.is_billed:
         gemini = scales.config.analyzer.gemini

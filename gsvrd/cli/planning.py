@@ -22,11 +22,15 @@ from gsvrd.config.models import Config
 from gsvrd.config.options import Layer, resolve, to_json
 from gsvrd.daemon import reception
 from gsvrd.daemon.settings import priorities
+from gsvrd.errors import TaskError
 from gsvrd.intake.allowed import Placed, Roots, place_rows
-from gsvrd.intake.manifest import is_note, read_bytes, read_manifest, shown
-from gsvrd.intake.names import ERRORS_SUFFIX, OPTIONS_FILE, NameRules, printable
+from gsvrd.intake.identity import FILE_FLAGS
+from gsvrd.intake.manifest import is_note, read_bytes, read_manifest
+from gsvrd.intake.names import ERRORS_SUFFIX, OPTIONS_FILE, NameRules, is_shortcut, printable
 from gsvrd.intake.scan import MAX_DEPTH
+from gsvrd.intake.shortcuts import read_shortcut
 from gsvrd.model import said
+from gsvrd.policy.links import Link, parse_link
 from gsvrd.store.foresight import Foresight
 from gsvrd.store.reading import Row
 from gsvrd.store.tracing import Tracing
@@ -46,6 +50,7 @@ class Item:
     source: str
     """`queue`, `inbox` or `asked`."""
     path: bytes = b""
+    """Of the file; empty for a link, also for that of a shortcut."""
     size: int = 0
     batch: str = ""
     batch_number: int | None = None
@@ -63,6 +68,7 @@ class Item:
     duration_s: float | None = None
     is_measured: bool = False
     weight: Weight | None = None
+    link: Link | None = None
 
     @property
     def verdict(self) -> str:
@@ -118,6 +124,8 @@ class Planning:
         item = Item(row["name"], "queue", bytes(row["path"]), row["size"], row["batch_name"] or "", row["batch"])
         item.options, item.task, item.sha256 = row["options"], row["id"], row["sha256"] or ""
         item.rank, item.due_at = row["rank"], row["due_at"] or 0.0
+        if row["url"]:
+            item.path, item.link = b"", parse_link(row["url"])
         if self.foresight and self.foresight.is_held(row):
             item.due_at, item.held = 0.0, f"its batch is held: {row['hold']}"
         return item
@@ -129,7 +137,7 @@ class Planning:
         for video in found.videos:
             said_there = [("the manifest", found.options), (_row_of(video.row.line), video.row.options)]
             if not video.path:
-                self.items.append(self._link(video.row.url, found.name, said_there, "asked"))
+                self._link(video.row.url, found.name, said_there, "asked")
             elif video.is_inside:
                 relative = video.path[len(self._inbox.rstrip(b"/")) + 1 :]
                 self._take_file(relative, os.lstat(video.path), "asked", said_there)
@@ -190,7 +198,7 @@ class Planning:
     def _take_row(self, placed: Placed, batch: str, layers: list[Layer]) -> None:
         said_there = [*layers, (_row_of(placed.row.line), placed.row.options)]
         if placed.located is None:
-            self.items.append(self._link(placed.row.url, batch, said_there, "inbox"))
+            self._link(placed.row.url, batch, said_there, "inbox")
         elif placed.located.root == self._inbox:
             self._named[placed.located.path] = (batch, said_there)
         elif placed.found is not None:
@@ -223,20 +231,35 @@ class Planning:
         self, path: bytes, name: str, found: os.stat_result, batch: str, layers: Sequence[Layer], source: str
     ) -> None:
         item = Item(name, source, path, found.st_size, batch, options=to_json(resolve(layers)))
-        points = self._priorities.priority(found.st_size) + said(item.options, "priority", 0)
-        item.rank = self._priorities.rank(points, self._now)
         if found.st_size == 0:
             item.skip("empty", "the file is empty")
         elif not stat.S_ISREG(found.st_mode):
             item.skip("special", "it is no regular file")
+        elif is_shortcut(os.path.basename(path)):
+            self._take_shortcut(item)
+        self._line_up(item)
+
+    def _take_shortcut(self, item: Item) -> None:
+        path, item.path = item.path, b""
+        try:
+            with open(os.open(path, FILE_FLAGS), "rb") as file:
+                item.link = read_shortcut(file.fileno(), os.path.basename(path))
+        except TaskError as error:
+            item.skip("link", str(error))
+        except OSError as error:
+            item.skip("unreadable", f"it cannot be read: {error.strerror}")
+
+    def _link(self, url: str, batch: str, layers: Sequence[Layer], source: str) -> None:
+        """A link that a list or the command line names."""
+        link = parse_link(url)
+        self._line_up(Item(link.name, source, batch=batch, link=link, options=to_json(resolve(layers))))
+
+    def _line_up(self, item: Item) -> None:
+        points = self._priorities.priority(item.size) + said(item.options, "priority", 0)
+        item.rank = self._priorities.rank(points, self._now)
         if said(item.options, "dry_run", self.config.batch.dry_run):
             item.held = "dry run: it would only be queued, and held"
         self.items.append(item)
-
-    def _link(self, url: str, batch: str, layers: Sequence[Layer], source: str) -> Item:
-        item = Item(shown(url), source, batch=batch, options=to_json(resolve(layers)))
-        item.skip("link", reception.NO_LINKS)
-        return item
 
     def _complain(self, relative: bytes, code: str, why: str, source: str = "inbox") -> None:
         self.items.append(Item(printable(relative), source, os.path.join(self._inbox, relative), code=code, why=why))

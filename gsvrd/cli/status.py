@@ -8,6 +8,7 @@ from typing import Any
 
 from gsvrd.config.places import Places
 from gsvrd.daemon.service import holder
+from gsvrd.store.decisions import NOW
 from gsvrd.store.reading import Reading
 
 SCHEMA = 1
@@ -21,9 +22,10 @@ def down(places: Places) -> dict[str, Any]:
         "state": "stopped",
         "reason": f"no daemon has run in {places.home} yet",
         "since": None,
+        "last_sign_at": None,
         "pid": None,
         "counts": dict.fromkeys(("pending", "running", "completed", "failed", "cancelled"), 0),
-        "workers": {"up": 0, "busy": 0, "pids": []},
+        "workers": _workers({}, [], []),
         "running": [],
         "last_errors": [],
         "machine": None,
@@ -34,6 +36,7 @@ def down(places: Places) -> dict[str, Any]:
         "restored": None,
         "snapshots": None,
         "progress": None,
+        "webhooks": {"pending": 0, "oldest_at": None, "dead": 0, "last_dead": None},
         "pause_wish": False,
         "directories": _directories(places),
         "version": None,
@@ -50,14 +53,16 @@ def status(reading: Reading, places: Places, lock: Path) -> dict[str, Any]:
     pids = reading.service("workers") or [] if pid else []
     running = [_running(row) for row in reading.running()] if pid else []
     state, reason = _state(run, doors, pid)
+    is_known = pid is not None or run.get("state") == "stopped"
     return {
         "schema": SCHEMA,
         "state": state,
         "reason": reason,
-        "since": run.get("since"),
+        "since": run.get("since") if is_known else None,  # when it began to run is not when it ended
+        "last_sign_at": reading.last_sign(),
         "pid": pid,
         "counts": reading.counts(),
-        "workers": {"up": len(pids), "busy": len({row["worker"] for row in running}) if pid else 0, "pids": pids},
+        "workers": _workers(reading.service(NOW) or {}, pids, running),
         "running": running,
         "last_errors": [_error(row) for row in reading.last_errors(LAST_ERRORS)],
         "machine": reading.service("machine") if pid else None,
@@ -68,6 +73,7 @@ def status(reading: Reading, places: Places, lock: Path) -> dict[str, Any]:
         "restored": reading.service("restored"),
         "snapshots": reading.service("snapshots") if pid else None,
         "progress": _progress(reading.service("progress")) if pid else None,
+        "webhooks": reading.webhooks(),
         "pause_wish": bool((reading.service("pause") or {}).get("paused")),
         "directories": daemon.get("directories") or _directories(places),
         "version": daemon.get("version"),
@@ -83,6 +89,16 @@ def _state(run: dict[str, Any], doors: dict[str, Any], pid: int | None) -> tuple
     if doors and run.get("state") == "running":
         return "blocked", "; ".join(door["reason"] for door in doors.values())
     return run.get("state", "running"), run.get("reason", "")
+
+
+def _workers(now: dict[str, Any], pids: list[int], running: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many there are and should be; `now` is what the daemon says of it, and `gsvrctl explain workers` tells more."""
+    return {
+        "up": len(pids),
+        "busy": len({row["worker"] for row in running}),
+        "pids": pids,
+        **{name: now.get(name) for name in ("target", "hand", "min", "max", "cap", "note")},
+    }
 
 
 def _progress(row: dict[str, Any] | None) -> dict[str, Any] | None:

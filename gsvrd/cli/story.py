@@ -14,8 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gsvrd.cli.wishes import options_of
 from gsvrd.config.places import Places
-from gsvrd.model import Home, TaskState
+from gsvrd.model import TAKEN_AWAY, Home, TaskState
+from gsvrd.policy.links import parse_link
 from gsvrd.reports.naming import failure_name
 from gsvrd.store.reading import Reading, Row
 from gsvrd.store.tracing import Problem, Tracing, retry_problem
@@ -26,7 +28,9 @@ _RECORD_BYTES = 1 << 20
 _ENDINGS = ("complete", "fail", "retry", "release", "cancel")
 
 
-def tell(task: Row, tracing: Tracing, daemon: dict[str, Any], places: Places) -> dict[str, Any]:
+def tell(
+    task: Row, tracing: Tracing, daemon: dict[str, Any], places: Places, config_file: Path | None = None
+) -> dict[str, Any]:
     """A task (a row as it is) with all that belongs to it. `daemon` is what `status` says of it."""
     reading = Reading(tracing.conn)
     attempts = {attempt["number"]: attempt for attempt in reading.attempts(task["id"])}
@@ -44,6 +48,8 @@ def tell(task: Row, tracing: Tracing, daemon: dict[str, Any], places: Places) ->
         "changed_at": task["changed_at"],
         "now": _now(task, attempts.get(task["attempt"]), tracing, daemon, where),
         "timeline": _timeline(task, reading.events(task["id"]), attempts),
+        "batch": tracing.batch(task),
+        "options": options_of(task.get("options", "{}"), places.home, config_file),
         "kept_stages": tracing.stages(task["id"]),
         "where": where,
         "cost": {"calls": calls, **{name: sum(call[name] for call in calls) for name in _SUMS}},
@@ -62,7 +68,7 @@ def shown(path: bytes) -> str:
 
 
 def _timeline(task: Row, events: list[Row], attempts: dict[int, Row]) -> list[Row]:
-    told: list[Row] = [{"what": "written", "at": task["mtime_ns"] / 1e9}]
+    told: list[Row] = [] if task["home"] == Home.LINK else [{"what": "written", "at": task["mtime_ns"] / 1e9}]
     waiting: Row | None = None
     for event in events:
         if waiting is not None:
@@ -124,12 +130,15 @@ def _attempt(attempt: Row, end: Row | None) -> Row:
 
 
 def _where(task: Row, places: Places) -> dict[str, Any]:
-    path = bytes(task["path"])
+    path, link = bytes(task["path"]), parse_link(task["url"]).name if task.get("url") else None
     source = {"path": shown(path), "home": task["home"], "exists": task["home"] != Home.GONE and os.path.lexists(path)}
+    if task["home"] == Home.LINK:  # there is no file
+        source |= {"path": link, "exists": True}
     report = places.directories["reports"] / task["report"] if task["report"] else None
     made = report is not None and task["state"] == TaskState.COMPLETED
     return {
         "source": source,
+        "link": link,
         "report": {"path": str(report), "exists": os.path.lexists(report)} if report and made else None,
         "failure_record": _failure_record(task, places),
     }
@@ -139,6 +148,9 @@ def _failure_record(task: Row, places: Places) -> str | None:
     """The record beside the failed source, whose name may have got a number."""
     if task["state"] != TaskState.FAILED and task["home"] != Home.FAILED:
         return None
+    if task["home"] == Home.LINK:
+        placed = bytes(task["path"])
+        return os.fsdecode(placed) if placed and os.path.lexists(placed) else None
     folder = places.directories["failed"] / Path(task["name"]).parent
     if task["home"] == Home.FAILED and Path(os.fsdecode(task["path"])).is_relative_to(places.directories["failed"]):
         folder = Path(os.fsdecode(task["path"])).parent
@@ -175,7 +187,7 @@ def _now(task: Row, attempt: Row | None, tracing: Tracing, daemon: dict[str, Any
         case TaskState.PENDING:
             before = None if task["due_at"] is not None else tracing.before(task)
             waits = [*_own_waits(task, tracing), *_common_waits(daemon)]
-            stands = _pending(waits, before)
+            stands = _pending(waits, before, attempt)
         case TaskState.RUNNING:
             stands = _running(attempt, daemon)
         case TaskState.COMPLETED:
@@ -216,11 +228,14 @@ def _waiting(code: str, message: str) -> Row:
     return {"code": code, "message": message, "until": None}
 
 
-def _pending(waits: list[Row], before: int | None) -> Problem:
+def _pending(waits: list[Row], before: int | None, attempt: Row | None) -> Problem:
     place = "" if before is None else "it is the next in line" if before == 0 else f"before it in line: {before}"
     messages = [wait["message"] for wait in waits]
     code = waits[0]["code"] if waits else "in_line"
-    return Problem(code, "; ".join(filter(None, [place, *messages])), _TO_DO.get(code, _NOTHING))
+    hint = _TO_DO.get(code, _NOTHING)
+    if code == "due" and attempt and attempt["error"] and attempt["error"]["hint"]:
+        hint = f"{hint} Sooner: {attempt['error']['hint']}"  # a limit that can be raised, for instance
+    return Problem(code, "; ".join(filter(None, [place, *messages])), hint)
 
 
 _NOTHING = "Nothing to do: it goes on by itself."
@@ -256,6 +271,8 @@ def _failed(task: Row, retry: Problem | None) -> Problem:
 
 
 def _cancelled(task: Row, retry: Problem | None) -> Problem:
+    if task["why"] == TAKEN_AWAY:
+        return Problem("gone", f"its file was {TAKEN_AWAY}", "Drop it again if it is still wanted.")
     if task["home"] == Home.GONE:
         return Problem("replaced", task["why"], "What lies in its place is another task, or will be.")
     hint = f"`gsvrctl retry {task['id']}` takes it back into the line." if retry is None else _no_retry(retry)

@@ -115,7 +115,7 @@ def _facts(submission: Submission, dry_run: bool, manifest: str | None, lock: Pa
         "pid": holder(lock),
         "batch": submission.name,
         "manifest": manifest,
-        "videos": [one.row.url or one.shown for one in submission.videos] if not problems else [],
+        "videos": [one.shown for one in submission.videos] if not problems else [],
         "problems": [
             {"source": problem.place.source, "line": problem.place.line or None, "message": problem.what}
             for problem in problems

@@ -28,6 +28,7 @@ from gsvrd.intake.manifest import (
 )
 from gsvrd.intake.names import NameRules
 from gsvrd.intake.scan import Walked, walk
+from gsvrd.policy.links import parse_link
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class Video:
 
     @property
     def shown(self) -> str:
-        """Its path for people."""
-        return printable(os.fsdecode(self.path))
+        """Its path for people, or the link without its secrets."""
+        return printable(os.fsdecode(self.path)) if self.path else parse_link(self.row.url).name
 
 
 @dataclass(slots=True)
@@ -186,7 +187,7 @@ class _Gathering:
 
     def _add(self, video: Video) -> None:
         """Sources may overlap; the same is taken once, two wishes for one video are not."""
-        key, row = video.path or video.row.url, video.row
+        key, row = video.path or parse_link(video.row.url).url, video.row
         first = self._seen.setdefault(key, row)
         if first is row:
             self.found.videos.append(video)

@@ -22,6 +22,10 @@ def why(facts: dict[str, Any]) -> None:
     """`gsvrctl why`."""
     if facts["file"]:
         _file(facts["file"])
+    if facts["list"]:
+        _list(facts["list"])
+    if facts["awaited"]:
+        _awaited(facts["awaited"])
     if facts["task"]:
         if facts["file"]:
             _line("\nAn earlier file of this name:", "dim")
@@ -42,6 +46,26 @@ def _file(file: dict[str, Any]) -> None:
         _line("judged by the default settings, since the configuration has problems (`gsvrd check`)", "yellow")
 
 
+def _list(told: dict[str, Any]) -> None:
+    if told["path"]:
+        _line(told["path"], "bold")
+    _line(_ended(f"{told['message'][:1].upper()}{told['message'][1:]}"), "yellow")
+    _line(told["hint"])
+    rows = [("missing", video) for video in told["missing"]] + [("wrong", problem) for problem in told["problems"]]
+    if told["errors"]:
+        rows.append(("errors", told["errors"]))
+    if rows:
+        _rows(rows, wrap=False)
+
+
+def _awaited(told: dict[str, Any]) -> None:
+    _line(told["path"], "bold")
+    _line(f"awaited: {told['message']}.", "yellow")
+    _line(told["hint"])
+    if told["options"]:
+        _rows(_options(told["options"]))
+
+
 def _task(task: dict[str, Any]) -> None:
     _line(f"task {task['id']}: {task['name']}", "bold")
     now = task["now"]
@@ -53,7 +77,6 @@ def _task(task: dict[str, Any]) -> None:
             _line(f"it is due at {moment(wait['until'])}")
     _timeline(task)
     _places(task)
-    _cost(task["cost"])
 
 
 def _timeline(task: dict[str, Any]) -> None:
@@ -97,7 +120,8 @@ def _attempt(entry: dict[str, Any], task: dict[str, Any]) -> str:
 def _places(task: dict[str, Any]) -> None:
     where = task["where"]
     files = {"source": where["source"], "report": where["report"]}
-    rows = [
+    rows = [("batch", f"{task['batch']['name']} ({task['batch']['number']})")] if task["batch"] else []
+    rows += [
         (name, file["path"] if file["exists"] else f"{file['path']} (not there any more)")
         for name, file in files.items()
         if file
@@ -107,7 +131,18 @@ def _places(task: dict[str, Any]) -> None:
     if task["kept_stages"]:
         kept = ", ".join(stage["stage"] for stage in task["kept_stages"])
         rows.append(("kept", f"{kept}: not done again by the next attempt"))
-    _rows([*rows, *_cost(task["cost"])], wrap=False)
+    _rows([*rows, *_options(task["options"]), *_cost(task["cost"])], wrap=False)
+
+
+def _options(options: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [("option", f"{one['name']}: {_value(one)} (said in {one['origin']})") for one in options]
+
+
+def _value(option: dict[str, Any]) -> str:
+    value = option["value"]
+    if option["name"] == "cost_limit" and isinstance(value, int):
+        return dollars(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _cost(cost: dict[str, Any]) -> list[tuple[str, str]]:

@@ -46,6 +46,13 @@ def moment(at: float) -> str:
     return then.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M")
 
 
+def since(at: float | None, last_sign_at: float | None) -> str:
+    """Since when it is so, or, of a daemon that ended without a word, after which moment; empty when nobody knows."""
+    if at is not None:
+        return f" since {moment(at)}"
+    return "" if last_sign_at is None else f" some time after {moment(last_sign_at)}, its last sign of life"
+
+
 def size_of(size: float) -> str:
     """Bytes in few digits."""
     for unit in ("B", "KB", "MB"):

@@ -9,16 +9,18 @@ from rich.markup import escape
 from rich.text import Text
 
 from gsvrd.cli.ending import end
-from gsvrd.cli.terminal import COLOURS, console, moment, sentences, size_of, table
+from gsvrd.cli.terminal import COLOURS, console, moment, sentences, since, size_of, table
 from gsvrd.config.document import printable
 from gsvrd.policy.spending import dollars
+
+_LONG_S = 60.0
+"""A message that waits so long is worth a line."""
 
 
 def status(facts: dict[str, Any]) -> None:
     """`gsvrctl status`."""
     line = Text(facts["state"], style=f"bold {COLOURS.get(facts['state'], '')}")
-    if facts["since"]:
-        line.append(f" since {moment(facts['since'])}", style="")
+    line.append(since(facts["since"], facts["last_sign_at"]), style="")
     if facts["reason"]:
         line.append(f": {facts['reason']}", style="")
     console.print(line)
@@ -27,13 +29,11 @@ def status(facts: dict[str, Any]) -> None:
     if facts["pid"]:
         console.print(
             f"pid {facts['pid']}, gsvrd {facts['version']}, analyzer {facts['analyzer']}, "
-            f"{facts['workers']['busy']} of {facts['workers']['up']} workers busy"
+            f"{facts['workers']['busy']} of {facts['workers']['up']} workers busy{_wanted(facts['workers'])}"
         )
     console.print(" · ".join(f"{number} {state}" for state, number in facts["counts"].items()))
     if facts["machine"] and facts["running"]:
-        machine = facts["machine"]
-        workers = size_of(machine["workers_bytes"])
-        console.print(f"machine: CPU {machine['cpu']:.0%}, memory {machine['memory']:.0%}; workers hold {workers}")
+        console.print(_machine(facts["machine"]))
     intake = facts["intake"]
     if intake and intake.get("trouble"):
         console.print(Text(f"inbox: {intake['trouble']}", style="red"))
@@ -41,6 +41,7 @@ def status(facts: dict[str, Any]) -> None:
         console.print(Text(f"last reload refused: {facts['reload']['problem']}", style="red"))
     for held in facts["held"]:
         console.print(Text(f"batch {printable(held['name'])} is held: {printable(held['reason'])}", style="yellow"))
+    _webhooks(facts["webhooks"])
     if facts["restored"]:
         console.print(Text(_restored_line(facts["restored"]), style="yellow"))
     if facts["snapshots"]:
@@ -49,6 +50,30 @@ def status(facts: dict[str, Any]) -> None:
         _progress(facts["progress"])
     _running(facts["running"])
     _errors(facts["last_errors"])
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    """Shares that could not be read are not told."""
+    cpu, memory = machine["cpu"], machine["memory"]
+    shares = [f"CPU {cpu:.0%}" if cpu is not None else "", f"memory {memory:.0%}" if memory is not None else ""]
+    return f"machine: {', '.join(filter(None, shares))}; workers hold {size_of(machine['workers_bytes'])}"
+
+
+def _wanted(workers: dict[str, Any]) -> str:
+    """What binds their number; `gsvrctl explain workers` has the words for it."""
+    if workers["target"] is None:
+        return ""
+    number = "" if workers["target"] == workers["up"] else f"{workers['target']} wanted, "
+    return f" ({number}bound by {workers['cap']})" if workers["cap"] else f" ({number.rstrip(', ')})" if number else ""
+
+
+def _webhooks(facts: dict[str, Any]) -> None:
+    last = facts["last_dead"]
+    if last:
+        what = f"webhooks: {facts['dead']} messages were given up, the last to {last['url']}: {last['last_error']}"
+        console.print(Text(printable(f"{what} (`gsvrctl webhooks`)"), style="red"))
+    if facts["pending"] and time.time() - facts["oldest_at"] > _LONG_S:
+        console.print(Text(f"webhooks: {facts['pending']} wait, since {moment(facts['oldest_at'])}", style="yellow"))
 
 
 def _progress(facts: dict[str, Any]) -> None:

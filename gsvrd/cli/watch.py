@@ -143,6 +143,7 @@ def _picture(facts: dict[str, Any], standing: Standing | None, batch: Batch | No
         "state": facts["state"],
         "reason": facts["reason"],
         "since": facts["since"],
+        "last_sign_at": facts["last_sign_at"],
         "pid": facts["pid"],
         "doors": facts["doors"],
         "workers": facts["workers"],

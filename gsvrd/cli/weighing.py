@@ -11,13 +11,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gsvrd.analyzers.gemini import answer, split, weight
-from gsvrd.analyzers.gemini.service import Request, Turn
 from gsvrd.config.models import Config
-from gsvrd.daemon.settings import Begun, terms, work_settings
+from gsvrd.daemon.settings import Begun, load_all, terms, work_settings
 from gsvrd.model import said
 from gsvrd.policy.spending import Price, price_on
-from gsvrd.pool.execute import Ways
 from gsvrd.pool.settings import WorkSettings
 from gsvrd.store.foresight import Foresight
 from gsvrd.store.ledger import pacific_day
@@ -52,16 +49,26 @@ class Scales:
     _texts: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self.settings = msgspec.json.decode(work_settings(self.config, _NOBODY), type=WorkSettings)
+        self.settings = msgspec.json.decode(
+            work_settings(self.config, _NOBODY, load_all(self.config)), type=WorkSettings
+        )
         prices = terms(self.config).prices
         self._price = price_on(prices, self.settings.gemini.model, pacific_day(self.now).name)
         self._mean_out = self.foresight.mean_output(self.settings.gemini.model) if self.foresight else None
-        self._ways = Ways(self.settings)
 
     @property
     def is_billed(self) -> bool:
         """Whether a service is asked."""
         return self.settings.analyzer == "gemini"
+
+    @property
+    def takes_links(self) -> bool:
+        """Whether a video of YouTube can be studied where it is."""
+        return self.is_billed
+
+    def longest_s(self, options: str) -> float:
+        """What a video of unknown length is taken for before the call: so much is reserved for it."""
+        return float(said(options, "max_duration", self.settings.gemini.max_duration_s))
 
     @property
     def has_measured_answers(self) -> bool:
@@ -78,9 +85,11 @@ class Scales:
             self._templates[name, language] = Template.from_json(self.settings.templates[name]).in_language(language)
         return self._templates[name, language]
 
-    def key(self, sha256: str, template: Template) -> str:
+    def key(self, sha256: str, template: Template, options: str) -> str:
         """What finding out about this content with this template is known by; see `pool.execute`."""
-        return self._ways.key(sha256, template)
+        from gsvrd.pool.execute import Ways  # only where a content may be known already
+
+        return Ways(self.settings).key(sha256, template, options)
 
     def weigh(self, options: str, template: Template, duration_s: float | None) -> Weight | None:
         """Of a video that has to be studied; None when its length is not known."""
@@ -88,10 +97,11 @@ class Scales:
             return Weight()
         if duration_s is None:
             return None
+        from gsvrd.analyzers.gemini import split, weight
+
         gemini, most_out = self.settings.gemini, self._most_output(template)
-        longest_s = said(options, "max_duration", gemini.max_duration_s)
         per_second = weight.per_second(gemini) * weight.UPWARDS
-        fits_s = min(longest_s, (gemini.context_tokens - most_out) / per_second)
+        fits_s = min(self.longest_s(options), (gemini.context_tokens - most_out) / per_second)
         parts = split.plan(0.0, duration_s, max(fits_s, 2 * gemini.overlap_s), gemini.overlap_s)
         tokens = [math.ceil(part.length_s * per_second) + self._of_texts(template) for part in parts]
         tokens_out = min(most_out, round(self._mean_out)) if self._mean_out is not None else most_out
@@ -110,6 +120,9 @@ class Scales:
         """The words around a video; of a usual one, since its own name and length hardly count."""
         key = (template.name, template.language)
         if key not in self._texts:
+            from gsvrd.analyzers.gemini import answer, weight
+            from gsvrd.analyzers.gemini.service import Request, Turn
+
             values = self.settings.parameters if template.name == self.settings.template else {}
             prompt = template.render({**values, "video_name": "lecture.mp4", "duration_s": _AN_HOUR_S})
             turns = (Turn("user", prompt.user),)

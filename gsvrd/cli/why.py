@@ -1,7 +1,8 @@
 """What `gsvrctl why` tells, as data: which task or file is meant, and everything about it. See `docs/status.md`.
 
 The database is read directly, so it works with the daemon down. Only for a file that has no task is the configuration
-read and the file itself looked at, by `looking`; the way of a task is told by `story`, and `telling` has the words.
+read and the file itself looked at, by `looking`, or by `lists` where it is no video; the way of a task is told by `story`,
+and `telling` has the words.
 """
 
 from __future__ import annotations
@@ -9,42 +10,63 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gsvrd.cli import status as statuses
+from gsvrd.cli.lists import Desk, awaited, errors_file, is_list, list_of, options_file
 from gsvrd.cli.story import shown, tell
 from gsvrd.config.places import Places
 from gsvrd.store.reading import Reading, Row
 from gsvrd.store.tracing import MOST, Problem, Tracing, brief, open_for_tracing
+
+if TYPE_CHECKING:
+    from gsvrd.config.models import Config
 
 SCHEMA = 1
 _OURS = ("inbox", "failed", "archive", "reports")
 _RECORD = b".error.json"
 
 
-def why(asked: str, places: Places, database: Path, lock: Path, config_file: Path | None) -> dict[str, Any] | None:
-    """Everything about what `asked` names; None when that is neither a task nor a file.
+def why(asked: str, places: Places, database: Path, lock: Path, config_file: Path | None) -> dict[str, Any]:
+    """Everything about what `asked` names; `error` says so when that is neither a task nor a file.
 
     `asked` is a task's number or a file: absolute, relative to the working directory or to the inbox, or the end of a name.
     """
     tracing = open_for_tracing(database) if database.exists() else None
     daemon = statuses.status(Reading(tracing.conn), places, lock) if tracing else statuses.down(places)
     tasks = tracing.named(asked) if tracing else []
-    file = None
+    file, path = None, None
     if not (asked.isdecimal() and len(tasks) == 1 and tasks[0]["id"] == int(asked)):
         path = _path(asked, places)
         tasks = _tasks(asked, path, places, tracing) if tracing else []
         if path is not None and os.path.lexists(path) and (not tasks or _is_in_inbox(path, places)):
             file = _file(path, places, tracing, daemon, config_file)
-    if not tasks and file is None:
-        return None
+    desk = Desk(places, tracing, lambda: _config(places, config_file)[0], daemon["pid"] is not None)
+    listed = None if tasks else list_of(asked, path, desk)
+    expected = None if tasks or (path is not None and os.path.lexists(path)) else awaited(asked, path, desk)
+    is_known = bool(tasks or file or listed or expected)
     return {
         "schema": SCHEMA,
         "asked": shown(os.fsencode(asked)),
         "daemon": {name: daemon[name] for name in ("state", "reason", "pid")},
         "file": file,
-        "task": tell(tasks[0], tracing, daemon, places) if tasks and tracing else None,
+        "list": listed,
+        "awaited": expected,
+        "task": tell(tasks[0], tracing, daemon, places, config_file) if tasks and tracing else None,
         "others": [brief(task) for task in tasks[1 : MOST + 1]],
+        "error": None if is_known else _unknown(asked, places),
+    }
+
+
+def _unknown(asked: str, places: Places) -> dict[str, Any]:
+    """With the fields that `retry` and `cancel` have for a word that means nothing."""
+    word = shown(os.fsencode(asked))
+    return {
+        "asked": word,
+        "code": "unknown",
+        "message": f"there is neither a task nor a file {word!r}",
+        "hint": f"Looked for it here, in {places.directories['inbox']} and in `gsvrctl list`.",
+        "matches": [],
     }
 
 
@@ -94,8 +116,10 @@ def _of_path(path: bytes, folder: str, name: bytes, places: Places, tracing: Tra
 def _file(
     path: bytes, places: Places, tracing: Tracing | None, daemon: dict[str, Any], config_file: Path | None
 ) -> dict[str, Any] | None:
-    """Why the file as it is now has no task; None when it has one, or when only its name is of interest."""
+    """Why the file as it is now has no task; None when it has one, when only its name is of interest, or for a list."""
     whose, found = _whose(path, places), os.lstat(path)
+    if is_list(path):
+        return None
     if whose is None or whose[0] != "inbox":
         problem, trouble = _outside(whose, places), ""
     elif tracing and tracing.of_file(found):
@@ -103,9 +127,13 @@ def _file(
     else:
         from gsvrd.cli.looking import look
 
-        settings, trouble = _intake(places, config_file)
+        settings, trouble = _config(places, config_file)
         try:
-            problem = look(whose[1], _folder(places, "inbox"), settings, daemon)
+            problem = (
+                options_file(path)
+                or errors_file(path)
+                or look(whose[1], _folder(places, "inbox"), settings.intake, daemon)
+            )
         except OSError as error:  # it vanished, or a folder above it is closed to us
             problem = Problem("unreadable", f"it cannot be looked at: {error.strerror}", "Ask as the daemon's user.")
     return {
@@ -124,13 +152,13 @@ def _outside(whose: tuple[str, bytes] | None, places: Places) -> Problem:
     return Problem("outside", "it is not in the inbox, and only what lies there is studied", hint)
 
 
-def _intake(places: Places, config_file: Path | None) -> tuple[Any, str]:
-    """The settings in effect; with a broken configuration the defaults, and what is wrong with it."""
+def _config(places: Places, config_file: Path | None) -> tuple[Config, str]:
+    """The configuration in effect; where it is broken the defaults, and what is wrong with it."""
     from gsvrd.config.load import load
-    from gsvrd.config.models import Settings
+    from gsvrd.config.models import Config
     from gsvrd.errors import ConfigError
 
     try:
-        return load(places.home, config_file, os.environ).intake, ""
+        return load(places.home, config_file, os.environ), ""
     except ConfigError as error:
-        return Settings().intake, str(error)
+        return Config(home=places.home), str(error)

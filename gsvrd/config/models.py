@@ -7,6 +7,7 @@ The one source of names, defaults, bounds and descriptions: the JSON schema is m
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from gsvrd.config.rules import (
     named_values,
     price,
     report_name,
+    share,
     size,
     text,
     texts,
@@ -50,13 +52,21 @@ _SUFFIXES = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv 
 _IGNORED = (
     ".* ~* *.part *.partial *.crdownload *.download *.tmp *.filepart @eaDir #recycle $RECYCLE.BIN lost+found __MACOSX"
 )
-_MOST_AUTO_WORKERS = 8
+_MEDIA_TYPES = "video/* audio/* application/octet-stream binary/octet-stream application/mp4 application/x-matroska application/ogg"
+_AUTO_LEAST, _AUTO_FIRST, _AUTO_MOST = 2, 4, 8
+LEAST_MEMORY = 256 * MIB
+"""The daemon, its fork server and one worker with a small task."""
 
 _suffix = text("a suffix such as .mp4, in small letters", r"\.[a-z0-9_+-]{1,15}")
 _glob = text("a file name pattern such as *.part, without '/'", r"[^/]+")
 _address = text("empty, or an http or https address", r"(?:https?://\S+)?")
+_media_type = text("a media type such as video/mp4 or video/*, in small letters", r"[a-z0-9.+*-]+/[a-z0-9.+*-]+")
 _below_reports = text("empty, or a relative path without '..'", r"(?:(?![/~])(?!(?:.*/)?\.\.?(?:/|$)).+)?")
 _host = text("a host's name or address in small letters, without a port", r"[a-z0-9._:-]{1,253}")
+_listen = text(
+    "empty, an address and a port such as 127.0.0.1:9478 or [::1]:9478, or unix:PATH",
+    r"(?:[0-9.]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}|unix:.{1,100})?",
+)
 template_name = text("a template's name: letters, digits, '_' and '-'", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 language_tag = text("auto, or a language tag such as en, zh or pt-BR", r"auto|[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 
@@ -254,6 +264,13 @@ class Batch(Section):
     webhook_url: Annotated[str, _address] = Field(
         default="", description="An address that is told of each video and of the end of its batch."
     )
+    checkpoint_dir: Annotated[str, text("a directory, or empty", r".*")] = Field(
+        default="",
+        description="While a batch has work under way, snapshots go there, too: below state/checkpoints, or absolute.",
+    )
+    checkpoint_interval: Annotated[Seconds, duration(1, 30 * DAY)] = Field(
+        default=5 * MINUTE, description="The time between two of them, if anything was written meanwhile."
+    )
 
 
 class Queue(Section):
@@ -300,9 +317,40 @@ class Retry(Section):
 class Workers(Section):
     """The processes that study the videos, one video at a time each."""
 
-    min: Annotated[int, whole(1, 64)] = Field(default=1, description="The fewest workers.")
+    min: Annotated[int | Literal["auto"], auto_or(whole(1, 64))] = Field(
+        default="auto", description="The fewest workers; auto is 2, or workers.max if that is less."
+    )
     max: Annotated[int | Literal["auto"], auto_or(whole(1, 64))] = Field(
-        default="auto", description="The most workers; auto is one for each processor this service may use, 8 at most."
+        default="auto", description="The most workers; auto is 8, or workers.min if that is more."
+    )
+    initial: Annotated[int | Literal["auto"], auto_or(whole(1, 64))] = Field(
+        default="auto",
+        description="Workers at the first start; auto is one for each processor, 4 at most. Later starts know better.",
+    )
+    adaptive: Annotated[bool, flag()] = Field(
+        default=True, description="Find the right number by itself, from min to max; false keeps max all the time."
+    )
+    adjustment_cooldown: Annotated[Seconds, duration(1, HOUR)] = Field(
+        default=MINUTE, description="The time between two steps up to a number that was not tried before."
+    )
+    cpu_high: Annotated[float, share()] = Field(
+        default=0.8,
+        description="Busier processors than this, of those this service may use, and the number does not grow.",
+    )
+    memory_high: Annotated[float, share()] = Field(
+        default=0.75, description="With more than this of the memory in use the number does not grow."
+    )
+    api_error_high: Annotated[float, share()] = Field(
+        default=0.05, description="With more than this of the calls failing for load the number does not grow."
+    )
+    response_high: Annotated[Seconds, duration(1, DAY)] = Field(
+        default=5 * MINUTE,
+        description="With slower calls the number does not grow, until there are enough to tell slow from long.",
+    )
+    history: Annotated[int, whole(1, 1000)] = Field(default=20, description="How many calls are enough for that.")
+    memory_budget: Annotated[int | Literal["auto"], auto_or(size(LEAST_MEMORY, TIB))] = Field(
+        default="auto",
+        description="The memory of all workers and the daemon; auto is that of the control group or the machine.",
     )
     threads: Annotated[int | Literal["auto"], auto_or(whole(1, 256))] = Field(
         default="auto", description="Threads in each worker; auto shares the processors out among the workers."
@@ -323,9 +371,18 @@ class Workers(Section):
     @property
     def most(self) -> int:
         """`max` as a number."""
-        if self.max != "auto":
-            return self.max
-        return max(self.min, min(_MOST_AUTO_WORKERS, _processors()))
+        return max(_AUTO_MOST, 0 if self.min == "auto" else self.min) if self.max == "auto" else self.max
+
+    @property
+    def least(self) -> int:
+        """`min` as a number."""
+        return min(_AUTO_LEAST, self.most) if self.min == "auto" else self.min
+
+    @property
+    def first(self) -> int:
+        """`initial` as a number."""
+        wanted = min(_AUTO_FIRST, _processors()) if self.initial == "auto" else self.initial
+        return max(self.least, min(self.most, wanted))
 
     @property
     def threads_each(self) -> int:
@@ -335,10 +392,17 @@ class Workers(Section):
         return max(1, _processors() // self.most)
 
     @model_validator(mode="after")
-    def _min_below_max(self) -> Workers:
-        if self.max != "auto" and self.min > self.max:
-            refuse(self, [("min", "max", f"it must not be above workers.max, which is {self.max}")])
+    def _in_order(self) -> Workers:
+        refuse(self, self._disorder())
         return self
+
+    def _disorder(self) -> Iterable[Conflict]:
+        if self.max != "auto" and self.min != "auto" and self.min > self.max:
+            yield "min", "max", f"it must not be above workers.max, which is {self.max}"
+        elif self.initial != "auto" and self.initial > self.most:
+            yield "initial", "max", f"it must not be above workers.max, which is {self.most}"
+        elif self.initial != "auto" and self.initial < self.least:
+            yield "initial", "min", f"it must not be below workers.min, which is {self.least}"
 
 
 class Service(Section):
@@ -362,6 +426,9 @@ class Checkpoints(Section):
     keep: Annotated[int, whole(1, 1000)] = Field(
         default=10, description="How many snapshots are kept; those made by hand are counted apart."
     )
+    roots: Annotated[tuple[str, ...], texts(directory())] = Field(
+        default=(), description="Directories besides state/checkpoints below which a batch may want its snapshots."
+    )
 
 
 class Webhook(Section):
@@ -380,6 +447,65 @@ class Webhook(Section):
     give_up: Annotated[Seconds, duration(MINUTE, 30 * DAY)] = Field(
         default=DAY, description="A message this old that is still refused or not answered is given up."
     )
+
+
+class Links(Section):
+    """Links to videos, in lists and shortcuts (.url): what is fetched. An address that leads to this machine is refused."""
+
+    allow: Annotated[tuple[str, ...], texts(_host)] = Field(
+        default=(), description="Hosts that may be fetched from though they are on this machine or its network."
+    )
+    max_size: Annotated[Bytes, size(1, 1024 * TIB)] = Field(
+        default=10 * GIB, description="The largest video that is fetched."
+    )
+    timeout: Annotated[Seconds, duration(1, 30 * DAY)] = Field(
+        default=HOUR, description="The time for one try at fetching; the next one goes on where it ended."
+    )
+    types: Annotated[tuple[str, ...], texts(_media_type)] = Field(
+        default=tuple(_MEDIA_TYPES.split()),
+        description="What servers may call a video; what it really is is checked, too.",
+    )
+
+
+class Metrics(Section):
+    """Figures for Prometheus, and probes, as docs/metrics.md has them. Off unless one of the two is named."""
+
+    listen: Annotated[str, _listen] = Field(
+        default="",
+        description="Where /metrics, /healthz and /readyz are served; a socket's path starts at the state directory.",
+    )
+    allow_remote: Annotated[bool, flag()] = Field(
+        default=False, description="Serve them at an address that other machines reach, too; nobody is asked who he is."
+    )
+    textfile: Annotated[str, text("a file whose name ends with .prom, or empty", r"(?:.*\.prom)?")] = Field(
+        default="",
+        description="File of the same figures for node_exporter's textfile collector; relative to the state directory.",
+    )
+    textfile_interval: Annotated[Seconds, duration(1, HOUR)] = Field(
+        default=15.0, description="The time between two writes of it."
+    )
+
+    @model_validator(mode="after")
+    def _near(self) -> Metrics:
+        if self.listen and not self.listen.startswith("unix:"):
+            refuse(self, self._objections())
+        return self
+
+    def _objections(self) -> Iterable[Conflict]:
+        host, _, port = self.listen.rpartition(":")
+        try:
+            is_near = ipaddress.ip_address(host.strip("[]")).is_loopback
+        except ValueError:
+            yield "listen", "allow_remote", f"{host} is no address"
+            return
+        if not 0 < int(port) < 65536:
+            yield "listen", "allow_remote", f"{port} is no port"
+        if not is_near and not self.allow_remote:
+            yield (
+                "listen",
+                "allow_remote",
+                "other machines reach this address; metrics.allow_remote does not allow that",
+            )
 
 
 class Logs(Section):
@@ -425,6 +551,8 @@ class Settings(Section):
     service: Service = Service()
     checkpoint: Checkpoints = Checkpoints()
     webhook: Webhook = Webhook()
+    links: Links = Links()
+    metrics: Metrics = Metrics()
     logs: Logs = Logs()
 
 
@@ -458,6 +586,26 @@ class Config(Settings):
     def state(self) -> Path:
         """Absolute path of the directory of database and lock."""
         return self.home / self.directories.state
+
+    @property
+    def checkpoints(self) -> Path:
+        """Absolute path of the directory of snapshots."""
+        return self.state / "checkpoints"
+
+    @property
+    def checkpoint_roots(self) -> tuple[Path, ...]:
+        """Absolute paths of the directories below which a batch may want its snapshots."""
+        return (self.checkpoints, *(self.home / root for root in self.checkpoint.roots))
+
+    def checkpoint_folder(self, said: str) -> Path | None:
+        """Where a `checkpoint_dir` leads, links seen through; None when that is not below one of `checkpoint_roots`.
+
+        The operator's own `batch.checkpoint_dir` may be anywhere. Looks at the disk.
+        """
+        folder = Path(os.path.realpath(self.checkpoints / os.path.expanduser(said)))
+        roots = [Path(os.path.realpath(root)) for root in self.checkpoint_roots]
+        is_allowed = said == self.batch.checkpoint_dir or any(folder.is_relative_to(root) for root in roots)
+        return folder if is_allowed else None
 
     @property
     def roots(self) -> tuple[Path, ...]:

@@ -72,6 +72,13 @@ class Options(Section):
     webhook_url: Annotated[str | None, text("empty, or an http or https address", r"(?:https?://\S+)?")] = Field(
         default=None, description="An address that is told of each video and of the end of the batch."
     )
+    checkpoint_dir: Annotated[str | None, text("a directory", r".+")] = Field(
+        default=None,
+        description="While the batch has work under way, snapshots go there, too: below state/checkpoints, or absolute.",
+    )
+    checkpoint_interval: Annotated[Seconds | None, duration(1, 30 * DAY)] = Field(
+        default=None, description="The time between two of them."
+    )
 
 
 Layer = tuple[str, Options]
@@ -109,11 +116,12 @@ def _plain(name: str, others: Mapping[str, object]) -> str:
 
 
 def resolve(layers: Iterable[Layer]) -> Resolved:
-    """Layers from the widest to the nearest: for each option the last word, and who said it."""
+    """Layers from the widest to the nearest: for each option the last word, and who said it.
+
+    None is a word, too, where it can be said: `cost_limit: none` lifts a limit that was set further out.
+    """
     said: Resolved = {}
     for origin, options in layers:
         for name in options.model_fields_set:
-            value = getattr(options, name)
-            if value is not None:
-                said[name] = (value, origin)
+            said[name] = (getattr(options, name), origin)
     return said

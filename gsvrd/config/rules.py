@@ -137,6 +137,18 @@ def auto_or_number(least: float, most: float) -> Rule:
     return Rule(f"auto, or a number from {least:g} to {most:g}", schema, read, lambda v: "auto" if v is None else v)
 
 
+def share() -> Rule:
+    """A part of a whole, above 0."""
+
+    def read(value: object) -> float:
+        word = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+        if not re.fullmatch(r"[01]|[01]?\.\d{1,6}", word):
+            raise ValueError
+        return _within(float(word), 0.01, 1.0)
+
+    return Rule("a share from 0.01 to 1", {"type": "number", "minimum": 0.01, "maximum": 1}, read)
+
+
 def dollars() -> Rule:
     """A sum of money, as whole micro-dollars; None is no limit."""
 

@@ -16,8 +16,8 @@ import structlog
 
 from gsvrd.clock import Clock
 from gsvrd.errors import ErrorFacts, ErrorKind
-from gsvrd.model import Home, OutcomeKind, Task, said
-from gsvrd.policy.breaker import SuccessRates
+from gsvrd.model import TAKEN_AWAY, Home, OutcomeKind, Task, said
+from gsvrd.policy.breaker import RetryBudget, SuccessRates
 from gsvrd.policy.limiter import Instant
 from gsvrd.policy.retry import Answer, RetryStrategy, Verdict
 from gsvrd.pool.base import Pool
@@ -113,8 +113,13 @@ class Governor(Protocol):
         """Whether a call that failed for the service's sake counts against its task."""
         ...
 
+    @property
+    def batch_limit(self) -> int | None:
+        """What a batch may cost for which nothing else was said, in micro-dollars."""
+        ...
+
     def ask(self, ask: Ask, batch: int | None, cost_limit: int | None) -> None:
-        """A worker wants to call, for a task of this batch, which may cost so many micro-dollars."""
+        """A worker wants to call, for a task of this batch, which may cost so many micro-dollars; None is no limit."""
         ...
 
     def settle(self, settle: Settle) -> None:
@@ -123,6 +128,38 @@ class Governor(Protocol):
 
     def ended(self, task: int, attempt: int) -> None:
         """An attempt is over."""
+        ...
+
+
+class Staffing(Protocol):
+    """Who knows whether there is room for a task; see `workforce.Workforce`."""
+
+    def may(self, task: Task, head: Task) -> bool:
+        """Whether a task may start now; `head` is the first in line."""
+        ...
+
+    def start(self, task: Task) -> int:
+        """How much memory it may have, in bytes; it is handed to a worker at once."""
+        ...
+
+    def began(self, task: Task, pid: int) -> None:
+        """It was."""
+        ...
+
+    def ended(self, task: int, attempt: int, *, did_its_work: bool) -> None:
+        """An attempt is over."""
+        ...
+
+    def was_starved(self, task: int) -> bool:
+        """Whether a worker that died without a word most likely did for want of memory."""
+        ...
+
+    def exceeded(self, task: int) -> ErrorFacts | None:
+        """It met its memory limit. None: it comes again with more; else why that would be no use."""
+        ...
+
+    def gave_up(self, task: int) -> None:
+        """It failed for good."""
         ...
 
 
@@ -141,7 +178,11 @@ class Running:
     task: Task
     attempt: int
     worker: int
+    parallel: int | None = None
+    """The most videos of its batch at a time, as was asked for with it."""
     stage: str = ""
+    stage_at: float = 0.0
+    """When it began, monotonic seconds."""
     sha256: str = ""
     key: str = ""
     """What it finds out, or looks for."""
@@ -171,11 +212,18 @@ class Attempts:
     chance: Callable[[], float] = random.random
     debug: Callable[..., object] = field(default_factory=lambda: log.bind().debug)
     """Bound once: the lazy logger costs 15 µs an entry, also of a level that is dropped."""
+    on_started: Callable[[int | None, str], None] = lambda batch, options: None
+    """Told when an attempt begins: of which batch, and with which options."""
+    on_stage: Callable[[str, float], None] = lambda stage, seconds: None
+    """Told when a stage is over: which, and how long it took."""
     herald: Heralding | None = None
+    staff: Staffing | None = None
     parallel: int = 0
     """The most videos of one batch at a time, unless a task says otherwise; 0 is no limit."""
     skip_existing: bool = False
     """Make no second report of the same content, unless a task says otherwise."""
+    budget: RetryBudget = field(default_factory=RetryBudget)
+    """How many tries after trouble of the service there may be."""
     rates: SuccessRates = field(default_factory=SuccessRates)
     """How often trying again has helped, by kind of error; kept over restarts."""
     running: dict[int, Running] = field(default_factory=dict)
@@ -192,12 +240,16 @@ class Attempts:
         """Hand tasks to free workers, as long as both last and fewer than `most` run."""
         while len(self.running) < most and self.pool.free():
             self.queue.leave_out(self._full_batches())
-            if (task := self.queue.ready()) is None:
+            if (task := self.queue.ready(self.staff.may if self.staff else None)) is None:
                 return
             attempt = task.attempt + 1
-            worker = self.pool.assign(self._assignment(task, attempt))
+            memory_bytes = self.staff.start(task) if self.staff else 0
+            worker = self.pool.assign(self._assignment(task, attempt, memory_bytes))
+            if self.staff:
+                self.staff.began(task, worker)
             self.queue.claim(task, worker, on_lost=partial(self.drop, task.id))
-            self.running[task.id] = Running(task, attempt, worker)
+            self.running[task.id] = Running(task, attempt, worker, said(task.options, "parallel"))
+            self.on_started(task.batch, task.options)
             self.debug("attempt_started", task=task.id, attempt=attempt, name=task.name, worker=worker)
 
     def _full_batches(self) -> frozenset[int]:
@@ -207,16 +259,16 @@ class Attempts:
         for running in self.running.values():
             if batch := running.task.batch:
                 counts[batch] = counts.get(batch, 0) + 1
-                parallel = said(running.task.options, "parallel", self.parallel)
+                parallel = self.parallel if running.parallel is None else running.parallel
                 if parallel and counts[batch] >= parallel:
                     full.add(batch)
         return frozenset(full)
 
-    def _assignment(self, task: Task, attempt: int) -> Assign:
+    def _assignment(self, task: Task, attempt: int, memory_bytes: int) -> Assign:
         return Assign(
             task=task.id,
             attempt=attempt,
-            path=task.path,
+            path=b"" if task.home == Home.LINK else task.path,
             folder=self.placing.folder_of(task),
             name=task.name,
             identity=(task.dev, task.ino, task.size, task.mtime_ns),
@@ -224,7 +276,9 @@ class Attempts:
             kept=self.queue.kept(task.id) if task.attempt else {},
             options=task.options,
             key=task.key or "",
+            url=task.url or "",
             timeout_s=said(task.options, "timeout", self.patience.attempt_s),
+            memory_bytes=memory_bytes,
         )
 
     # -- hearing -----------------------------------------------------------------------------------------------------
@@ -249,13 +303,21 @@ class Attempts:
             case Reserve(name=name):
                 self._reserve(running, name)
             case Ask():
-                self.governor.ask(event, running.task.batch, said(running.task.options, "cost_limit"))
+                limit = said(running.task.options, "cost_limit", self.governor.batch_limit)
+                self.governor.ask(event, running.task.batch, limit)
             case Settle():
+                self.budget.called()
                 self.governor.settle(event)
             case _:
                 del self.running[event.task]
+                self._leave_stage(running)
                 self.governor.ended(event.task, event.attempt)
                 self._end(running, event)
+                self._left(running, did_its_work=isinstance(event, Finished))
+
+    def _left(self, running: Running, *, did_its_work: bool = False) -> None:
+        if self.staff is not None:
+            self.staff.ended(running.task.id, running.attempt, did_its_work=did_its_work)
 
     def _end(self, running: Running, ending: Finished | Failed | Snoozed | Died) -> None:
         if not (isinstance(ending, Finished) and ending.temporary):  # else when its report is in place
@@ -264,12 +326,14 @@ class Attempts:
         match ending:
             case Finished():
                 self._finish(running, ending)
-            case Failed(error=error, sha256=sha256):
-                self._fail(running, error, OutcomeKind.FAILED, sha256)
+            case Failed(error=error, sha256=sha256, delay_s=delay_s):
+                self._fail(running, error, OutcomeKind.FAILED, sha256, delay_s)
             case Snoozed(delay_s=delay_s, reason=reason):
                 log.info("attempt_snoozed", task=ending.task, attempt=ending.attempt, delay_s=delay_s, reason=reason)
                 self.queue.release(ending.task, ending.attempt, reason, OutcomeKind.SNOOZED, delay_s)
             case Died(error=error):
+                if error.kind is ErrorKind.CRASHED and self.staff is not None and self.staff.was_starved(ending.task):
+                    error = replace(error, kind=ErrorKind.MEMORY)
                 late = error.kind is ErrorKind.TIMEOUT or error.kind in SERVICE_TROUBLE
                 self._fail(running, error, OutcomeKind.TIMED_OUT if late else OutcomeKind.DIED, "")
 
@@ -277,11 +341,16 @@ class Attempts:
         """A stage begins, and may take so long."""
         if stage == running.stage:
             return
-        running.stage = stage
+        self._leave_stage(running)
+        running.stage, running.stage_at = stage, self.clock.monotonic()
         if limit_s := self.patience.stage_s:
             why = f"the stage {stage!r} took longer than {limit_s:.0f} s"
             hint = "Raise workers.stage_timeout if a video of this length may take longer."
             self.pool.limit(running.task.id, "stage", limit_s, ErrorFacts(ErrorKind.TIMEOUT, why, hint))
+
+    def _leave_stage(self, running: Running) -> None:
+        if running.stage:
+            self.on_stage(running.stage, self.clock.monotonic() - running.stage_at)
 
     def _seek(self, running: Running, key: str) -> None:
         """Nobody finds out twice what is known, nor two at a time what is not."""
@@ -351,22 +420,31 @@ class Attempts:
 
     # -- failing -----------------------------------------------------------------------------------------------------
 
-    def _fail(self, running: Running, error: ErrorFacts, outcome: OutcomeKind, sha256: str) -> None:
+    def _fail(
+        self, running: Running, error: ErrorFacts, outcome: OutcomeKind, sha256: str, delay_s: float = 0.0
+    ) -> None:
         task, attempt = running.task, running.attempt
+        if error.kind is ErrorKind.NOT_FOUND or (error.kind is ErrorKind.PLACE and task.home == Home.ELSEWHERE):
+            error = self.placing.look_again(task, error)
         if error.kind is ErrorKind.PLACE:
             self.placing.in_trouble(error)
-        elif error.kind is ErrorKind.NOT_FOUND:
-            error = self.placing.look_again(task, error)
         ended_by_force = outcome in (OutcomeKind.DIED, OutcomeKind.TIMED_OUT)
-        death = ended_by_force and error.kind in FELLING
+        is_starved = error.kind is ErrorKind.MEMORY and self.staff is not None
+        death = ended_by_force and error.kind in FELLING and not is_starved
         deaths = self.queue.deaths_of(task.id, running.sha256) + int(death)
         most = said(task.options, "max_retries", self.strategy.max_retries)
         strategy = replace(self.strategy, max_retries=most)
         verdict = strategy.judge(error.kind, spent=task.spent, deaths=deaths, chance=self.chance())
-        if error.kind in SERVICE_TROUBLE and not self.governor.charges:
+        if error.kind is ErrorKind.MEMORY and self.staff is not None:
+            needs_more = self.staff.exceeded(task.id)
+            verdict = Verdict(Answer.GIVE_BACK) if needs_more is None else Verdict(Answer.GIVE_UP)
+            error = needs_more or error
+        elif error.kind in SERVICE_TROUBLE and not self.governor.charges:
             verdict = Verdict(Answer.GIVE_BACK, OUTAGE_S * (0.5 + self.chance()))
         elif verdict.answer is Answer.RETRY and task.spent and self._is_hopeless(error.kind):
             verdict = Verdict(Answer.GIVE_UP)
+        elif verdict.answer is Answer.RETRY and error.kind in SERVICE_TROUBLE and (wait_s := self._wait_for_a_retry()):
+            verdict = Verdict(Answer.GIVE_BACK, max(verdict.delay_s, wait_s))
         log.warning(
             "attempt_failed",
             task=task.id,
@@ -378,16 +456,20 @@ class Attempts:
             # A fault of ours is worth its traceback; other details may be long and stand in the failure record.
             detail=error.detail if error.kind is ErrorKind.UNKNOWN else None,
         )
-        if verdict.answer is Answer.REPLACE and task.home not in (Home.INBOX, Home.KEPT):
-            verdict = Verdict(Answer.GIVE_UP)  # nobody watches that folder: its new content would not come by itself
+        if verdict.answer in (Answer.REPLACE, Answer.LET_GO) and task.home not in (Home.INBOX, Home.KEPT):
+            verdict = Verdict(Answer.GIVE_UP)  # nobody watches that folder: what changes there does not come by itself
         match verdict.answer:
             case Answer.RETRY:
                 self._retried[task.id] = error.kind
-                self.queue.retry(task, attempt, outcome, error, verdict.delay_s, death=death)
+                self.queue.retry(task, attempt, outcome, error, max(verdict.delay_s, delay_s), death=death)
             case Answer.GIVE_BACK:
                 self.queue.release(task.id, attempt, error.message, outcome, verdict.delay_s, error)
             case Answer.REPLACE:
-                self.queue.cancel(task.id, error.message)
+                self.queue.supersede(task.id, error.message)
+                self.after_commit(lambda: self.placing.replaced(task))
+                self.after_commit(lambda: self.placing.withdraw(running.task))
+            case Answer.LET_GO:
+                self.queue.cancel(task.id, TAKEN_AWAY)
                 self.queue.moved(task.id, Home.GONE)
                 self.after_commit(lambda: self.placing.replaced(task))
                 self.after_commit(lambda: self.placing.withdraw(running.task))
@@ -397,10 +479,15 @@ class Attempts:
 
     def _give_up(self, running: Running, error: ErrorFacts, outcome: OutcomeKind, sha256: str, *, death: bool) -> None:
         task, attempt = running.task, running.attempt
+        if self.staff is not None:
+            self.staff.gave_up(task.id)
         give_up = partial(self.placing.give_up, task, attempt, error, sha256)
         self.queue.fail(task.id, attempt, outcome, error, sha256, death=death, on_done=give_up)
         if self.herald is not None:
             self.herald.failed(task, attempt, error)
+
+    def _wait_for_a_retry(self) -> float:
+        return self.budget.take(self._now()) * (0.5 + self.chance())
 
     def _is_hopeless(self, kind: ErrorKind) -> bool:
         """Only for trouble of the service: what fells a worker is counted by deaths."""
@@ -439,6 +526,7 @@ class Attempts:
         del self.running[running.task.id]
         self.pool.cancel(running.task.id)
         self.governor.ended(running.task.id, running.attempt)
+        self._left(running)
 
     def drop_lost(self) -> None:
         """After another process has written: end the attempts it has taken from us."""

@@ -5,6 +5,7 @@ Called by the loop after a batch was summed up; a batch that goes on is closed a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -24,6 +25,8 @@ class Closing:
     herald: Herald
     retry_failed: bool
     """Try failed videos once more, unless a task says otherwise."""
+    on_closed: Callable[[int, str], None] = lambda batch, options: None
+    """Told when a batch has come to rest for good, with the options of its newest video."""
 
     def close(self, batch: int) -> None:
         """A batch has come to rest, as far as is known."""
@@ -36,6 +39,7 @@ class Closing:
         if again:
             log.info("batch_retried", batch=batch, videos=len(again))
             return
+        self.on_closed(batch, rest.options)
         is_cancelled = set(rest.counts) == {TaskState.CANCELLED.value}
         event = "batch.cancelled" if is_cancelled else "batch.completed"
         data = {"batch": batch, "name": rest.name, "counts": rest.counts, "ended_at": round(rest.ended_at, 3)}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from gsvrd.errors import ErrorFacts
 from gsvrd.model import Task, TaskState, said
+from gsvrd.policy.links import parse_link
 from gsvrd.store.outbox import Outbox
 
 
@@ -39,4 +40,6 @@ class Herald:
         url = said(task.options, "webhook_url", self.url)
         if url:
             data = {"task": task.id, "name": task.name, "batch": task.batch, "attempt": attempt, **more}
+            if task.url:
+                data["link"] = parse_link(task.url).name
             self.outbox.put(event, data, url, batch=task.batch or 0, task=task.id, only_if=(state, attempt))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from gsvrd.clock import Clock
+from gsvrd.daemon.calls import CallMeter
 from gsvrd.daemon.doors import Doors
 from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.policy.breaker import Breaker
@@ -37,7 +38,7 @@ _KINDS = {
     Refusal.MODEL: (ErrorKind.MODEL, "Set analyzer.gemini.model to one that your key may use."),
     Refusal.PRICE: (ErrorKind.BUDGET, "Add the model's price to analyzer.gemini.prices, or take the cost limits out."),
     Refusal.COST: (ErrorKind.BUDGET, "Raise the cost limit, or wait for the next day."),
-    Refusal.BATCH_COST: (ErrorKind.BUDGET, "Raise analyzer.gemini.cost_limit_batch."),
+    Refusal.BATCH_COST: (ErrorKind.BUDGET, "Raise its cost_limit, in its folder or analyzer.gemini.cost_limit_batch."),
 }
 CALL_GRACE_S = 30.0
 """The SDK has the same limit and should be first; this much later the daemon ends what still hangs."""
@@ -78,6 +79,8 @@ class Permits:
     free: Callable[[str], None]
     """Start the batches again whose reason begins so."""
     chance: Callable[[], float] = random.random
+    calls: CallMeter = field(default_factory=CallMeter)
+    """How long they take and wait; for whoever wants to know."""
     _waiting: list[Ask] = field(default_factory=list)
     _calls: dict[int, Ask] = field(default_factory=dict)
     """The open permits."""
@@ -97,14 +100,23 @@ class Permits:
         """Not while the service is known to be down."""
         return self.breaker.charges
 
+    @property
+    def batch_limit(self) -> int | None:
+        """What a batch may cost for which nothing else was said, in micro-dollars."""
+        return self.terms.cost.per_batch
+
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def ask(self, ask: Ask, batch: int | None, cost_limit: int | None) -> None:
-        """A worker wants to call, for a task of this batch, which may cost so many micro-dollars; it is answered soon."""
+        """A worker wants to call, for a task of this batch, which may cost so many micro-dollars; None is no limit.
+
+        It is answered soon.
+        """
         if batch is not None:
             self._batches[ask.task] = batch
-        self._limits[ask.task] = self.terms.cost.per_batch if cost_limit is None else cost_limit
+        self._limits[ask.task] = cost_limit
         self._waiting.append(ask)
+        self.calls.asked((ask.task, ask.attempt), self.clock.monotonic())
         self.pump()
 
     def pump(self) -> None:
@@ -149,7 +161,9 @@ class Permits:
         self.limiter.start(permit, call, now)
         self.breaker.start(ask.task)
         self._calls[permit] = ask
-        if call.lane is Lane.GENERATE:  # an upload may take hours on a thin line, and each of its pieces has a limit
+        if call.lane is Lane.GENERATE:
+            self.calls.began(permit, (ask.task, ask.attempt), now.monotonic)
+            # An upload may take hours on a thin line, and each of its pieces has a limit.
             self.pool.limit(ask.task, _limit_of(permit), self.terms.timeout_s + CALL_GRACE_S, _HANGS)
         self._reply(ask, Granted(ask.attempt, permit))
 
@@ -165,6 +179,7 @@ class Permits:
 
     def _reply(self, ask: Ask, reply: Granted | Denied) -> None:
         self._waiting.remove(ask)
+        self.calls.answered((ask.task, ask.attempt), self.clock.monotonic())
         self.after_commit(lambda: self.pool.answer(ask.task, reply))
 
     # -- settling ----------------------------------------------------------------------------------------------------
@@ -192,6 +207,7 @@ class Permits:
 
     def _learn(self, settle: Settle) -> None:
         now = self._now()
+        self.calls.ended(settle.permit, now.monotonic, for_load=_is_for_load(settle))
         if settle.outcome == ErrorKind.QUOTA.value and not settle.is_daily:
             self.limiter.cool_down(settle.permit, settle.retry_after_s, now)
         elif settle.outcome == "ok":
@@ -217,6 +233,7 @@ class Permits:
         held = [permit for permit, ask in self._calls.items() if (ask.task, ask.attempt) == (task, attempt)]
         for permit in held:
             del self._calls[permit]
+            self.calls.ended(permit, self.clock.monotonic(), for_load=None)
         self.ledger.end_attempt(task, attempt, "the attempt ended")
         self.limiter.end_attempt(task, attempt)
         self.breaker.abandon(task)
@@ -252,6 +269,11 @@ class Permits:
 
     def _now(self) -> Instant:
         return Instant(self.clock.monotonic(), self.clock.wall())
+
+
+def _is_for_load(settle: Settle) -> bool:
+    """Refused or dropped because there is too much of it; a day that is used up is no load."""
+    return settle.outcome in _PASSING or (settle.outcome == ErrorKind.QUOTA.value and not settle.is_daily)
 
 
 def _limit_of(permit: int) -> str:

@@ -28,9 +28,13 @@ from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.seeking import SEEK_S, Seeking
 from gsvrd.daemon.trouble import PLACE_ERRNOS, Trouble
 from gsvrd.errors import ErrorFacts, ErrorKind
-from gsvrd.intake.identity import Identity
+from gsvrd.intake.allowed import is_away
+from gsvrd.intake.identity import Identity, find_in
 from gsvrd.intake.moving import Source, delete, move_out, move_special
+from gsvrd.intake.names import printable
 from gsvrd.model import Home, OutcomeKind, Task, TaskState
+from gsvrd.policy.links import parse_link
+from gsvrd.pool.settings import SPOOL
 from gsvrd.reports.naming import assets_name, numbered
 from gsvrd.reports.write import is_ours, publish, remove_failure, sweep, temporary_directory, unpublish, write_failure
 from gsvrd.store.queue import TaskQueue
@@ -38,11 +42,13 @@ from gsvrd.store.queue import TaskQueue
 log = structlog.get_logger("gsvrd.placing")
 
 TRY_AGAIN_S = 5.0
+DROPPED_ENDS_S = 5.0
+"""By then the worker of a cancelled attempt has ended."""
 TRY_AGAIN_MOST_S = 300.0
 """The pause between two tries to move a source grows up to this."""
 _NO_LINKS = "Folders below the reports directory must be real ones; remove the link or file and drop the video again."
 _AT_HOME = (Home.INBOX, Home.KEPT)
-_STAYS = (Home.FAILED, Home.ELSEWHERE)
+_STAYS = (Home.FAILED, Home.ELSEWHERE, Home.LINK)
 """Where a source that failed stays."""
 _NOT_OPENED = (ErrorKind.NOT_REGULAR, ErrorKind.PERMISSION)
 
@@ -120,11 +126,13 @@ class Places:
         self.on_report(task, attempt, report)
 
     def _done_with(self, task: Task, attempt: int, name: str) -> None:
-        log.info("task_completed", task=task.id, attempt=attempt, name=task.name, report=name)
+        log.info("task_completed", task=task.id, batch=task.batch, attempt=attempt, name=task.name, report=name)
         self.on_completed()
         self.on_ended(task)
         if task.home in _STAYS:  # an operator had it tried again
             self.filing.submit(partial(self._withdraw_failure, task), _nothing, self._shrug)
+        if task.home == Home.LINK:
+            self.queue.moved(task.id, Home.LINK, b"")  # there is no record any more, if there was one
         self.take_away(task)
         self.clean(task, attempt, whole=True)
 
@@ -165,7 +173,7 @@ class Places:
     def _withdraw_failure(self, task: Task) -> None:
         is_ours = task.home == Home.FAILED
         folder = Path(os.fsdecode(os.path.dirname(task.path))) if is_ours else self.config.failed
-        remove_failure(folder, task.name.rpartition("/")[2], str(task.id))
+        remove_failure(folder, _record_name(task), str(task.id))
 
     # -- sources -----------------------------------------------------------------------------------------------------
 
@@ -177,7 +185,7 @@ class Places:
             if home is Home.INBOX:
                 self.queue.moved(task.id, Home.KEPT)
             return
-        if home is Home.ELSEWHERE:
+        if home in (Home.ELSEWHERE, Home.LINK):
             return
         source, again = self._source(task, path, home), partial(self.take_away, task)
 
@@ -201,15 +209,18 @@ class Places:
 
         def act() -> bytes | None:
             # The same sub-folder as in the inbox; its name may hold bytes that are no text.
-            folder = os.path.join(failed, os.path.dirname(os.path.relpath(path, source.inbox)))
+            below = b"" if home is Home.LINK else os.path.dirname(os.path.relpath(path, source.inbox))
+            folder = os.path.join(failed, below)
             os.makedirs(folder, exist_ok=True)
-            write_failure(Path(os.fsdecode(folder)), task.name.rpartition("/")[2], record)
+            placed = write_failure(Path(os.fsdecode(folder)), _record_name(task), record)
             reach("failure.placed")
+            if home is Home.LINK:
+                return _bytes(placed)
             return path if home in _STAYS else move(source, failed)
 
         stays = Home.KEPT if error.kind in _NOT_OPENED else Home.GONE
         again = partial(self.give_up, task, attempt, error, sha256)
-        log.error("task_failed", task=task.id, attempt=attempt, name=task.name, kind=error.kind.value)
+        log.error("task_failed", task=task.id, batch=task.batch, attempt=attempt, name=task.name, kind=error.kind.value)
         self.on_ended(task)
         self.filing.submit(
             act,
@@ -225,6 +236,7 @@ class Places:
             "what_to_do": error.hint,
             "kind": error.kind.value,
             "source": task.name,
+            "link": parse_link(task.url).name if task.url else None,
             "size_bytes": task.size,
             "sha256": sha256 or None,
             "attempts": attempt,
@@ -242,6 +254,8 @@ class Places:
 
     def look_again(self, task: Task, error: ErrorFacts) -> ErrorFacts:
         """A source that was not found may have another name by now, or the inbox's file system may be away."""
+        if task.home == Home.ELSEWHERE:
+            return self._look_elsewhere(task, error)
         if task.home not in _AT_HOME:
             return error
         if self.queue.place_of(task.id)[0] != task.path:
@@ -253,6 +267,16 @@ class Places:
         if not self.seeking.is_gone(task.id):
             return ErrorFacts(ErrorKind.MOVED, "the file is not where it was: it is looked for", "Nothing to do.")
         return error
+
+    def _look_elsewhere(self, task: Task, error: ErrorFacts) -> ErrorFacts:
+        """Of a file that a list has named: is the directory of `intake.roots` there at all?"""
+        roots = [root for root in map(_bytes, self.config.roots) if task.path.startswith(root.rstrip(b"/") + b"/")]
+        if any(is_away(root) for root in roots):
+            message = f"{printable(roots[0])} is missing or empty"
+            return ErrorFacts(ErrorKind.MOVED, message, "Is its file system mounted? Nothing is lost meanwhile.")
+        if os.path.lexists(os.path.dirname(task.path)):
+            return error
+        return ErrorFacts(ErrorKind.NOT_FOUND, "the folder it was in is gone", "Put it back and call `gsvrctl retry`.")
 
     def _is_inbox_lost(self) -> bool:
         """The intake's rule: another folder with something in it is the inbox from now on."""
@@ -303,7 +327,7 @@ class Places:
             return
         paths = [temporary_directory(self.config.reports, task.id, attempt)]
         if whole:
-            paths.append(self.config.state / "work" / str(task.id))
+            paths += [self.config.state / folder / str(task.id) for folder in ("work", SPOOL)]
         self.filing.submit(lambda: _remove(paths), _nothing, self._shrug)
 
     def recover(self) -> None:
@@ -321,6 +345,7 @@ class Places:
         reach("recover.swept")
         for task in self.queue.withdrawals():
             self.withdraw(task)
+        self._find_failed()
         for stranded in self.queue.stranded():
             if stranded.state is TaskState.COMPLETED:
                 self.take_away(stranded.task)
@@ -328,16 +353,44 @@ class Places:
                 self.give_up(stranded.task, stranded.task.attempt, stranded.error, stranded.sha256)
         reach("recover.resumed")
 
+    def _find_failed(self) -> None:
+        """Databases of version 2 say of a source that failed where it was in the inbox, and not where it is."""
+        inbox, failed = _bytes(self.config.inbox), _bytes(self.config.failed)
+        for task, path, identity in self.queue.failed_below(inbox):
+            folder = os.path.join(failed, os.path.relpath(os.path.dirname(path), inbox))
+            if (found := find_in(folder, Identity(*identity))) is not None:
+                self.queue.moved(task, Home.FAILED, os.path.normpath(found))
+
     def _sweep(self) -> None:
         """Remove what the attempts of a dead daemon left; what does not go is no reason not to start."""
         work = self.config.state / "work"
         work.mkdir(parents=True, exist_ok=True)
-        stale = [path for path in work.iterdir() if not (path.name.isdecimal() and self.queue.is_live(int(path.name)))]
+        stale = self._stale(work) + self._stale(self.config.state / SPOOL)
         for act in (partial(sweep, self.config.reports), partial(sweep, self.config.failed), partial(_remove, stale)):
             try:
                 act()
             except OSError as error:
                 self._shrug(error)
+
+    def _stale(self, folder: Path) -> list[Path]:
+        """What lies there of tasks that have ended."""
+        with contextlib.suppress(FileNotFoundError):
+            return [
+                path for path in folder.iterdir() if not (path.name.isdecimal() and self.queue.is_live(int(path.name)))
+            ]
+        return []
+
+    def empty_spool(self) -> None:
+        """Somebody may have cancelled tasks for which something was fetched or pictures were kept: it may be large."""
+        if self._all_stale():
+            self.later(DROPPED_ENDS_S, self._empty_spool)
+
+    def _all_stale(self) -> list[Path]:
+        return self._stale(self.config.state / "work") + self._stale(self.config.state / SPOOL)
+
+    def _empty_spool(self) -> None:
+        stale = self._all_stale()  # anew: one may have been taken back into the line
+        self.filing.submit(lambda: _remove(stale), _nothing, self._shrug)
 
     def _shrug(self, error: OSError) -> None:
         log.warning("not_cleaned", error=str(error))
@@ -348,6 +401,11 @@ def _remove(paths: list[Path]) -> None:
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
+
+
+def _record_name(task: Task) -> str:
+    """What the failure record is called after; of a link in a list, after the file it leads to."""
+    return parse_link(task.url).file if task.url and task.home == Home.LINK else task.name.rpartition("/")[2]
 
 
 def _nothing(_: object) -> None:

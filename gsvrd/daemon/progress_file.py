@@ -119,6 +119,14 @@ class Failure(Struct, frozen=True):
     hint: str
 
 
+class WorkersNow(Struct, frozen=True):
+    """Those of the daemon, for all batches."""
+
+    up: Annotated[Count, Meta(description="How many there are.")]
+    target: Annotated[Count, Meta(description="How many there are to be.")]
+    cap: Annotated[str | None, Meta(description="What binds that: see `gsvrctl explain workers`.")]
+
+
 class ProgressFile(Struct, frozen=True):
     """How far a batch is. Fields are only ever added; a change that would break a reader raises `schema`."""
 
@@ -135,6 +143,7 @@ class ProgressFile(Struct, frozen=True):
     workers: list[Worker]
     recent: Annotated[list[Completion], Meta(description="The last completions, the newest first.")]
     errors: Annotated[list[Failure], Meta(description="The last failures, the newest first.")]
+    pool: WorkersNow | None = None
 
 
 def schema() -> str:

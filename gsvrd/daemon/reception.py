@@ -7,6 +7,7 @@ wrong until they are mended, and remembers the rows of a manifest whose videos h
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -18,18 +19,24 @@ from typing import Any
 import msgspec
 import structlog
 
+from gsvrd.clock import Clock
 from gsvrd.config.document import Document, Place, Problem, parse
 from gsvrd.config.models import Config
 from gsvrd.config.options import FILE, Layer, Options, parse_options, resolve, to_json
 from gsvrd.daemon.batches import FOLDER, MANIFEST, Batches
 from gsvrd.daemon.filing import Filing
+from gsvrd.daemon.outside import Awaited, Outside
+from gsvrd.errors import TaskError
 from gsvrd.intake.allowed import Placed, Roots, place_rows
-from gsvrd.intake.identity import FILE_FLAGS, Candidate, Identity, durable
-from gsvrd.intake.manifest import Manifest, is_note, read_bytes, read_manifest
+from gsvrd.intake.identity import FILE_FLAGS, Candidate, Identity, durable, open_checked
+from gsvrd.intake.manifest import MOST_PROBLEMS, Manifest, is_note, read_bytes, read_manifest
 from gsvrd.intake.manifest_errors import write_errors
 from gsvrd.intake.moving import Source, move_out
-from gsvrd.intake.names import NameRules, printable
-from gsvrd.model import NewTask, said
+from gsvrd.intake.names import NameRules, is_shortcut, printable
+from gsvrd.intake.shortcuts import read_shortcut
+from gsvrd.model import NewTask, TaskState, said
+from gsvrd.policy.links import Link, parse_link
+from gsvrd.policy.spending import COST_LIMIT
 from gsvrd.store.queue import TaskQueue
 
 log = structlog.get_logger("gsvrd.reception")
@@ -41,7 +48,6 @@ LOOK_AGAIN_S = 10.0
 ROWS_AT_A_TIME = 500
 PUT_AWAY_AGAIN_S = 60.0
 _LARGEST_BYTES = 2**20
-NO_LINKS = "links cannot be studied yet: download the video and name the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Received:
     layers: tuple[Layer, ...] = ()
     problem: str = ""
     """What is wrong with the options of its folders."""
+    link: Link | None = None
+    """Of a shortcut; None also when it holds none: its attempt finds that out, and says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +73,37 @@ class Listed:
     """What the folders it lies in say."""
     problem: str
     """What is wrong with that."""
-    refused: int
-    """Rows that are left out, and other problems."""
+    problems: tuple[Problem, ...]
+    """Rows that are left out, and others; written beside it."""
 
 
-def receive(candidates: Iterable[Candidate], inbox: bytes, templates: frozenset[str]) -> list[Received]:
-    """In the filing thread: make videos durable and read the options of their folders. Raises OSError as `durable`."""
+def receive(candidates: Iterable[Candidate], config: Config, templates: frozenset[str]) -> list[Received]:
+    """In the filing thread: make videos durable, read the options of their folders, and shortcuts.
+
+    Raises OSError as `durable`.
+    """
+    inbox = os.fsencode(config.inbox)
     read: dict[bytes, tuple[Layer | None, str]] = {}
     received = []
     for candidate in durable(candidates, inbox):
         layers, problem = layers_of(candidate.path, inbox, templates, read)
-        received.append(Received(candidate, layers, problem))
+        problem = problem or wrong_folder(layers, config)
+        received.append(Received(candidate, layers, problem, link_of(candidate, inbox)))
     return received
+
+
+def link_of(candidate: Candidate, inbox: bytes) -> Link | None:
+    """What a shortcut leads to; None for anything else, and for one that cannot be used."""
+    name = os.path.basename(candidate.path)
+    if not is_shortcut(name):
+        return None
+    with contextlib.suppress(TaskError, OSError):
+        descriptor = open_checked(candidate.path, inbox, candidate.identity)
+        try:
+            return read_shortcut(descriptor, name)
+        finally:
+            os.close(descriptor)
+    return None
 
 
 def read(candidate: Candidate, config: Config, rules: NameRules, templates: frozenset[str]) -> Listed | None:
@@ -93,11 +120,14 @@ def read(candidate: Candidate, config: Config, rules: NameRules, templates: froz
         manifest, str(path), os.fsencode(path.parent), Roots(inbox, map(os.fsencode, config.roots)), rules
     )
     good, unfit = _fit(placed, str(path), templates, manifest)
+    if wrong_here := wrong_folder([(str(path), manifest.options)], config):  # of the whole: nothing of it is begun
+        good, unfit = (), [*unfit, Problem(Place(str(path), 1), wrong_here)]
     unread = [data] if isinstance(data, Problem) and not manifest.problems else []
     problems = sorted([*manifest.problems, *unread, *wrong, *unfit], key=lambda problem: problem.place.line)
     write_errors(path, problems)
     layers, problem = layers_of(candidate.path, inbox, templates, {})
-    return Listed(candidate, manifest, good, layers, problem, len(problems))
+    problem = problem or wrong_folder(layers, config)
+    return Listed(candidate, manifest, good, layers, problem, tuple(problems))
 
 
 def _fit(
@@ -107,9 +137,7 @@ def _fit(
     good, problems = [], []
     for one in placed:
         template = one.row.options.template or manifest.options.template
-        if one.located is None:
-            problems.append(Problem(Place(source, one.row.line), NO_LINKS))
-        elif template is not None and template not in templates:
+        if template is not None and template not in templates:
             problems.append(Problem(Place(source, one.row.line), _no_template(template, templates)))
         else:
             good.append(one)
@@ -135,6 +163,15 @@ def layers_of(
         if layer is not None:
             layers.append(layer)
     return tuple(_unique(layers)), problem
+
+
+def wrong_folder(layers: Iterable[Layer], config: Config) -> str:
+    """What is wrong with the directory in which the nearest of them wants snapshots; looks at the disk."""
+    wished = [(origin, options.checkpoint_dir) for origin, options in layers if options.checkpoint_dir]
+    if not wished or config.checkpoint_folder(wished[-1][1]):
+        return ""
+    origin, folder = wished[-1]
+    return f"{origin}: checkpoint_dir: {folder!r} leads out of state/checkpoints and of the directories in checkpoint.roots"
 
 
 def _unique(layers: list[Layer]) -> list[Layer]:
@@ -178,6 +215,7 @@ class Reception:
     config: Config
     queue: TaskQueue
     filing: Filing
+    clock: Clock
     batches: Batches
     templates: frozenset[str]
     rules: NameRules
@@ -188,7 +226,15 @@ class Reception:
     """Batch and options of videos that a manifest names and that have not come yet; the database has them, too."""
     _wrong: dict[int, bytes] = field(default_factory=dict)
     """Batches held for their options, and the folder of one of their videos."""
+    _dear: set[int] = field(default_factory=set)
+    """Batches held for their cost limit."""
     _is_looking: bool = False
+    _outside: Outside = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Who waits for videos that lie outside the inbox."""
+        settle_s, remember = self.config.intake.settle, self.queue.set_service
+        self._outside = Outside(settle_s, self.filing, self.clock, self.later, self._accept_outside, remember)
 
     def change(self, config: Config, templates: frozenset[str]) -> None:
         """The configuration was read again."""
@@ -199,11 +245,19 @@ class Reception:
     def restore(self) -> None:
         """At start: batches that were held for their options are looked at again."""
         inbox = os.fsencode(self.config.inbox)
-        self._expected = self.queue.expected()
+        for path, (batch, options) in self.queue.expected().items():
+            if path.startswith(inbox + b"/"):
+                self._expected[path] = (batch, options)
+            else:
+                self._outside.expect(Awaited(path, self._root_of(path), batch, options))
         for number, kind, name, hold in self.queue.batches():
             if hold.startswith(WRONG):
                 below = os.fsencode(name) if kind == FOLDER else b""
                 self._watch(number, os.path.join(inbox, below, b"x"))
+
+    def _root_of(self, path: bytes) -> bytes:
+        roots = (os.fsencode(root) for root in self.config.roots)
+        return next((root for root in roots if path.startswith(root.rstrip(b"/") + b"/")), os.path.dirname(path))
 
     def is_manifest(self, candidate: Candidate) -> bool:
         """Whether it is a list of videos."""
@@ -214,7 +268,7 @@ class Reception:
     def accept(self, received: Received) -> None:
         """A video is queued, with what was asked for it."""
         candidate = received.candidate
-        new = new_task(candidate.path, candidate.name, candidate.identity)
+        new = new_task(candidate.path, candidate.name, candidate.identity, received.link)
         if self.queue.knows(new):  # queued before this start: at most its name is another one
             self.queue.add(new)
             return
@@ -242,8 +296,13 @@ class Reception:
         self._wrong[batch] = path
         self._look_later()
 
+    def watch_cost(self, batch: int) -> None:
+        """It is held for its cost limit; its folder may come to say another one."""
+        self._dear.add(batch)
+        self._look_later()
+
     def _look_later(self) -> None:
-        if self._wrong and not self._is_looking:
+        if (self._wrong or self._dear) and not self._is_looking:
             self._is_looking = True
             self.later(LOOK_AGAIN_S, self._look)
 
@@ -256,9 +315,30 @@ class Reception:
                 for task in self.queue.pending_of(batch)
                 if task.path.startswith(inbox + b"/")
             ]
-            look = partial(_look_at, waiting, path, inbox, self.templates)
+            look = partial(_look_at, waiting, path, self.config, self.templates)
             self.filing.submit(look, partial(self._looked, batch), lambda _: self._looked_all())
+        self._look_at_cost(inbox)
         self.filing.submit(lambda: None, lambda _: self._looked_all(), lambda _: self._looked_all())
+
+    def _look_at_cost(self, inbox: bytes) -> None:
+        self._dear &= {number for number, _, _, hold in self.queue.batches() if hold.startswith(COST_LIMIT)}
+        for batch in self._dear:
+            waiting = [task for task in self.queue.pending_of(batch) if task.path.startswith(inbox + b"/")]
+            if waiting:
+                known = [(task.id, task.path, task.options) for task in waiting]
+                look = partial(_look_at, known, b"", self.config, self.templates)
+                self.filing.submit(look, partial(self._looked_at_cost, batch, known), lambda _: None)
+
+    def _looked_at_cost(
+        self, batch: int, known: list[tuple[int, bytes, str]], found: tuple[list[tuple[int, str]], str]
+    ) -> None:
+        before = {task: said(options, "cost_limit") for task, _, options in known}
+        changed = [(task, options) for task, options in found[0] if said(options, "cost_limit") != before[task]]
+        if changed:
+            for task, options in changed:
+                self.queue.set_options(task, options)
+            log.info("cost_limit_changed", batch=batch)
+            self.queue.let_go(batch, COST_LIMIT)
 
     def _looked_all(self) -> None:
         self._is_looking = False
@@ -299,9 +379,13 @@ class Reception:
         batch = self.batches.named(MANIFEST, listed.manifest.name)
         if listed.problem:
             self._hold_if_need_be(batch, "{}", listed.problem, listed.candidate.path)
-        self._take_rows(listed, batch, 0)
+        is_awaited = any(one.located is not None and one.found is None for one in listed.placed)
+        gone = self.queue.taken_away(batch) if is_awaited else {}
+        self._take_rows(listed, batch, 0, gone, [])
 
-    def _take_rows(self, listed: Listed, batch: int, start: int) -> None:
+    def _take_rows(
+        self, listed: Listed, batch: int, start: int, gone: dict[str, tuple[str, str]], skipped: list[Problem]
+    ) -> None:
         """Some at a time: a manifest may have 100,000, and the loop has others to serve."""
         source = listed.candidate.name
         for placed in listed.placed[start : start + ROWS_AT_A_TIME]:
@@ -309,15 +393,28 @@ class Reception:
             layers = (*listed.layers, (source, listed.manifest.options), (own, _row_options(placed)))
             options = to_json(resolve(layers))
             self._hold_if_need_be(batch, options, "", b"")
-            self._take_row(placed, batch, options)
+            if why := self._take_row(placed, batch, options, gone):
+                skipped.append(Problem(Place(os.fsdecode(listed.candidate.path), placed.row.line), why))
         if start + ROWS_AT_A_TIME < len(listed.placed):
-            self.later(0.0, lambda: self._take_rows(listed, batch, start + ROWS_AT_A_TIME))
-        else:
-            self._put_away(listed)
+            self.later(0.0, lambda: self._take_rows(listed, batch, start + ROWS_AT_A_TIME, gone, skipped))
+            return
+        if skipped:
+            log.info("rows_skipped", name=source, rows=len(skipped))
+            self._tell_of_skipped(listed, skipped)
+        self._put_away(listed)
+
+    def _tell_of_skipped(self, listed: Listed, skipped: list[Problem]) -> None:
+        """Beside the manifest, where its author looks."""
+        told = sorted([*listed.problems, *skipped[:MOST_PROBLEMS]], key=lambda problem: problem.place.line)
+        self.filing.submit(
+            partial(write_errors, Path(os.fsdecode(listed.candidate.path)), told),
+            lambda _: None,
+            lambda error: log.error("manifest_errors_not_written", name=listed.candidate.name, error=str(error)),
+        )
 
     def _put_away(self, listed: Listed) -> None:
         candidate = listed.candidate
-        log.info("manifest_read", name=candidate.name, videos=len(listed.placed), problems=listed.refused)
+        log.info("manifest_read", name=candidate.name, videos=len(listed.placed), problems=len(listed.problems))
         source = Source(candidate.path, os.fsencode(self.config.inbox), candidate.identity)
         self.filing.submit(
             partial(move_out, source, os.fsencode(self.config.archive), with_sidecars=False),
@@ -329,22 +426,38 @@ class Reception:
         log.warning("manifest_not_moved", name=listed.candidate.name, error=str(error))
         self.later(PUT_AWAY_AGAIN_S, lambda: self._put_away(listed))
 
-    def _take_row(self, placed: Placed, batch: int, options: str) -> None:
+    def _take_row(self, placed: Placed, batch: int, options: str, gone: dict[str, tuple[str, str]]) -> str:
+        """Queue it, or see to it that it is; returns why it is skipped, or nothing."""
         located, found = placed.located, placed.found
-        if located is None:
-            return
         points = said(options, "priority", 0)
+        if located is None:
+            new = link_task(parse_link(placed.row.url), options)
+            known = self.queue.met_before(batch, new)
+            self.queue.add(new, batch=batch, options=options, points=points, elsewhere=True)
+            return _skipped(placed, known)
+        name = printable(located.path[len(located.root.rstrip(b"/")) + 1 :])
         if located.root == os.fsencode(self.config.inbox):
+            if found is None and name in gone:
+                return _skipped(placed, gone[name])
             if not self.queue.ask_for(located.path, batch, options, points):
-                return
+                return f"'{printable(located.path)}' is skipped: it is being studied, or was done before"
             if found is not None and self._waits(found):
                 self.queue.expect_no_more(located.path)
             else:
                 self._expected[located.path] = (batch, options)  # the intake brings it when it has settled
-        elif found is not None:
-            name = printable(located.path[len(located.root.rstrip(b"/")) + 1 :])
-            new = new_task(located.path, name, Identity.of(found))
-            self.queue.add(new, batch=batch, options=options, points=points, elsewhere=True)
+            return ""
+        known = found and self.queue.met_before(batch, new_task(located.path, name, Identity.of(found)))
+        if not known:
+            self.queue.expect(located.path, batch, options)
+            self._outside.expect(Awaited(located.path, located.root, batch, options))
+        return _skipped(placed, known)
+
+    def _accept_outside(self, video: Awaited, identity: Identity) -> None:
+        """It has settled, where a list has named it, and stays there."""
+        new, points = new_task(video.path, video.name, identity), said(video.options, "priority", 0)
+        self.queue.add(new, batch=video.batch, options=video.options, points=points, elsewhere=True)
+        if not self._outside.awaits(video.path):
+            self.queue.expect_no_more(video.path)
 
     def _waits(self, found: os.stat_result) -> bool:
         """Whether it is queued already: then it has what was asked for it, and nothing more is expected."""
@@ -352,18 +465,33 @@ class Reception:
 
 
 def _look_at(
-    waiting: list[tuple[int, bytes, str]], path: bytes, inbox: bytes, templates: frozenset[str]
+    waiting: list[tuple[int, bytes, str]], path: bytes, config: Config, templates: frozenset[str]
 ) -> tuple[list[tuple[int, str]], str]:
     """In the filing thread: what the folders say by now for videos that wait, over it what a manifest said for them."""
+    inbox = os.fsencode(config.inbox)
     read: dict[bytes, tuple[Layer | None, str]] = {}
     mended = []
     for task, one, options in waiting or [(0, path, "{}")]:
         layers, problem = layers_of(one, inbox, templates, read)
-        if problem:
+        if problem := problem or wrong_folder(layers, config):
             return [], problem
         if task:
             mended.append((task, _over(to_json(resolve(layers)), _by_manifest(options))))
     return mended, ""
+
+
+def _skipped(placed: Placed, known: tuple[str, str] | None) -> str:
+    """Why a row of a list that is read again is skipped: state and report of its video; nothing without one."""
+    if known is None:
+        return ""
+    state, report = known
+    shown_there = parse_link(placed.row.url).name if placed.row.url else placed.row.path
+    what = {
+        TaskState.COMPLETED: f"it was done before ({report}); a list of another name has it done again",
+        TaskState.FAILED: "it has failed before; `gsvrctl retry` tries it again",
+        TaskState.CANCELLED: "it was cancelled; `gsvrctl retry` puts it back in line",
+    }
+    return f"'{shown_there}' is skipped: {what.get(TaskState(state), 'it is in line already')}"
 
 
 def _over(below: str, above: str) -> str:
@@ -386,6 +514,13 @@ def _row_options(placed: Placed) -> Options:
     return row.options.model_copy(update={"output_pattern": row.output_name}) if row.output_name else row.options
 
 
-def new_task(path: bytes, name: str, identity: Identity) -> NewTask:
-    """What the queue shall keep of a file."""
-    return NewTask(path, name, identity.dev, identity.ino, identity.size, identity.mtime_ns)
+def new_task(path: bytes, name: str, identity: Identity, link: Link | None = None) -> NewTask:
+    """What the queue shall keep of a file, which may be a shortcut."""
+    url = link.url if link else ""
+    return NewTask(path, name, identity.dev, identity.ino, identity.size, identity.mtime_ns, url)
+
+
+def link_task(link: Link, options: str) -> NewTask:
+    """What the queue shall keep of a link that a list names: the same for the same link with the same options."""
+    wishes = sorted((name, said[0]) for name, said in _decoded(options).items())
+    return NewTask(b"", link.name, 0, link.identity(wishes), 0, 0, link.url)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -33,11 +33,13 @@ class RunState:
     doors: Doors
     notifier: Notifier
     facts: Mapping[str, Any]
-    """What does not change while the daemon lives: directories, analyzer, configuration."""
+    """What changes with a reload at most: directories, analyzer, configuration."""
     paused: bool = False
     word: str = "running"
     _reason: str = ""
+    _counted: str = ""
     _since: float = 0.0
+    _started_at: float = 0.0
     _reload: dict[str, Any] | None = None
     _told: dict[str, Any] = field(default_factory=dict)
 
@@ -49,7 +51,16 @@ class RunState:
             self._enter("paused", f"paused by {wish.get('by', 'somebody')}, before this start")
         else:
             self._enter("running", "")
-        self._put("daemon", {"pid": os.getpid(), "version": __version__, "started_at": self._since, **self.facts})
+        self._started_at = self._since
+        self._introduce()
+
+    def renew(self, facts: Mapping[str, Any]) -> None:
+        """The configuration was read again."""
+        self.facts = facts
+        self._introduce()
+
+    def _introduce(self) -> None:
+        self._put("daemon", {"pid": os.getpid(), "version": __version__, "started_at": self._started_at, **self.facts})
 
     def pause(self, by: str) -> None:
         """Start nothing new; what runs may finish."""
@@ -80,7 +91,13 @@ class RunState:
 
     def note_sample(self, sample: Sample) -> None:
         """How the machine is."""
-        self._put("machine", {"at": self.clock.wall(), **asdict(sample)})
+        self._put("machine", {"at": self.clock.wall(), **sample.facts()})
+
+    def note_counts(self, counts: Mapping[str, int]) -> None:
+        """How many videos are where, of what is open: for `systemctl status`."""
+        words = {"running": "under way", "pending": "waiting", "failed": "failed"}
+        shown = (f"{counts[state]} {word}" for state, word in words.items() if counts[state] or state != "failed")
+        self._counted = ", ".join(shown) if counts["total"] else "nothing to do"
 
     def tell(self, workers: list[WorkerFacts], intake: Mapping[str, Any]) -> None:
         """Once a turn: write what has changed."""
@@ -92,7 +109,7 @@ class RunState:
             self._put("doors", closed)
             if closed:
                 log.warning("doors_closed", reasons=self.doors.reason)
-        self.notifier.status(f"{self.word} {self.doors.reason}".strip())
+        self.notifier.status("; ".join(filter(None, (self._reason or self.word, self._counted, self.doors.reason))))
 
     def _enter(self, word: str, reason: str) -> None:
         self.word, self._reason, self._since = word, reason, self.clock.wall()

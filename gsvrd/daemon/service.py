@@ -17,6 +17,7 @@ from gsvrd.errors import LockHeldError
 
 _PATIENCE_S = 2.0
 """How long a starting daemon waits for one that is just ending."""
+_LONGEST_STATUS = 500
 
 
 class Lock:
@@ -100,6 +101,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """One line for `systemctl status`; repeated words are not sent."""
+        text = " ".join(text.split())[:_LONGEST_STATUS]  # a line break would begin another word for the manager
         if text != self._status:
             self._status = text
             self._say(f"STATUS={text}")

@@ -16,17 +16,21 @@ from gsvrd.config.load import fingerprint
 from gsvrd.config.models import Config
 from gsvrd.config.places import NAMES
 from gsvrd.daemon.attempts import Patience
+from gsvrd.daemon.batch_snapshots import Wish
 from gsvrd.daemon.delivering import CourierSettings
-from gsvrd.daemon.figures import Allowance, Outlook
+from gsvrd.daemon.metrics.settings import MetricsSettings, parse_listen
+from gsvrd.daemon.outlook import Allowance, Outlook
 from gsvrd.daemon.permits import Terms
 from gsvrd.daemon.snapshots import Often
+from gsvrd.daemon.workforce import Rules
 from gsvrd.errors import ConfigError
 from gsvrd.intake.intake import IntakeSettings
 from gsvrd.model import Priorities
 from gsvrd.policy.addresses import plain_host
+from gsvrd.policy.controller import Settings
 from gsvrd.policy.limiter import APILimits
 from gsvrd.policy.spending import MILLION, CostLimits, Price, Rates
-from gsvrd.pool.settings import WorkSettings
+from gsvrd.pool.settings import SPOOL, LinkSettings, WorkSettings
 from gsvrd.pool.worker import WorkerLimits
 from gsvrd.templates.load import load_templates
 from gsvrd.templates.model import Template
@@ -61,7 +65,15 @@ def key_source(config: Config) -> str:
         if os.environ.get(name):
             return f"env:{name}"
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    return f"credential:{_CREDENTIAL}" if folder and Path(folder, _CREDENTIAL).exists() else ""
+    return f"credential:{_CREDENTIAL}" if folder and _has_content(Path(folder, _CREDENTIAL)) else ""
+
+
+def _has_content(path: Path) -> bool:
+    """Whether there is a file to read with something in it: the unit that is shipped names an empty one for no key."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def facts(config: Config) -> dict[str, object]:
@@ -92,6 +104,11 @@ def often(config: Config) -> Often:
     return Often(config.checkpoint.interval, config.checkpoint.every_tasks, config.checkpoint.keep)
 
 
+def batch_snapshots(config: Config) -> Wish:
+    """What a batch gets that asks for nothing else."""
+    return Wish(config.batch.checkpoint_dir, config.batch.checkpoint_interval)
+
+
 def intake_settings(config: Config) -> IntakeSettings:
     """For the intake."""
     intake = config.intake
@@ -116,6 +133,29 @@ def worker_limits(config: Config) -> WorkerLimits:
     return WorkerLimits(config.workers.memory_limit, config.workers.cpu_time_limit)
 
 
+def workforce(config: Config) -> Rules:
+    """For the workforce. A number that is not to adapt is its own least and most."""
+    workers = config.workers
+    settings = Settings(
+        min=workers.least if workers.adaptive else workers.most,
+        max=workers.most,
+        initial=workers.first if workers.adaptive else workers.most,
+        cooldown_s=workers.adjustment_cooldown,
+        cpu_high=workers.cpu_high,
+        memory_high=workers.memory_high,
+        api_error_high=workers.api_error_high,
+        response_high_s=workers.response_high,
+        history=workers.history,
+    )
+    return Rules(settings, analyzer_of(config), parallel(config), workers.memory_limit)
+
+
+def memory_budget(config: Config) -> int | None:
+    """What all may have together, in bytes; None leaves it to the control group and the machine."""
+    budget = config.workers.memory_budget
+    return None if budget == "auto" else budget
+
+
 def patience(config: Config) -> Patience:
     """For the attempts."""
     return Patience(config.workers.timeout, config.workers.stage_timeout)
@@ -126,17 +166,13 @@ def templates_folder(config: Config) -> Path:
     return config.home / "config" / "templates"
 
 
-def template_names(config: Config) -> frozenset[str]:
-    """What may be asked for."""
-    return frozenset(load_templates(templates_folder(config)))
+def load_all(config: Config) -> Mapping[str, Template]:
+    """The templates by name. Raises `ConfigError` if one in the operator's folder is wrong."""
+    return load_templates(templates_folder(config))
 
 
-def template_of(config: Config) -> Template:
-    """The template that is chosen. Raises `ConfigError` if it or any other in the operator's folder is wrong."""
-    return _chosen(load_templates(templates_folder(config)), config)
-
-
-def _chosen(templates: Mapping[str, Template], config: Config) -> Template:
+def chosen(templates: Mapping[str, Template], config: Config) -> Template:
+    """The one that is used where nothing else is said. Raises `ConfigError` if it is not there."""
     if config.template not in templates:
         known = ", ".join(templates)
         raise ConfigError(f"there is no template {config.template!r}", f"There are: {known}.")
@@ -160,6 +196,21 @@ def terms(config: Config) -> Terms:
     gemini = config.analyzer.gemini
     cost = CostLimits(gemini.cost_limit_day, gemini.cost_limit_batch, gemini.cost_limit_total)
     return Terms(gemini.project, cost, tuple(map(_price, gemini.prices)), gemini.timeout)
+
+
+def metrics(config: Config) -> MetricsSettings:
+    """For the station."""
+    gemini, wanted = config.analyzer.gemini, config.metrics
+    return MetricsSettings(
+        listen=parse_listen(wanted.listen, config.state),
+        textfile=config.state / os.path.expanduser(wanted.textfile) if wanted.textfile else None,
+        textfile_s=wanted.textfile_interval,
+        project=gemini.project,
+        model=gemini.model if analyzer_of(config) == "gemini" else "",
+        limits=api_limits(config),
+        cost=CostLimits(gemini.cost_limit_day, gemini.cost_limit_batch, gemini.cost_limit_total),
+        directories={name: getattr(config, name) for name in NAMES},
+    )
 
 
 def outlook(config: Config) -> Outlook:
@@ -221,9 +272,14 @@ def courier_settings(config: Config) -> CourierSettings:
     return CourierSettings(secrets, tuple(map(plain_host, webhook.allow)), webhook.timeout)
 
 
-def work_settings(config: Config, begun: Begun) -> bytes:
-    """For the workers, as they travel. Raises `ConfigError` like `template_of`."""
-    local, limits, templates = config.analyzer.local, config.limits, load_templates(templates_folder(config))
+def _link_settings(config: Config) -> LinkSettings:
+    links = config.links
+    return LinkSettings(tuple(map(plain_host, links.allow)), links.max_size, links.timeout, links.types)
+
+
+def work_settings(config: Config, begun: Begun, templates: Mapping[str, Template]) -> bytes:
+    """For the workers, as they travel. Raises `ConfigError` like `chosen`."""
+    local, limits = config.analyzer.local, config.limits
     return msgspec.json.encode(
         WorkSettings(
             inbox=str(config.inbox),
@@ -236,11 +292,13 @@ def work_settings(config: Config, begun: Begun) -> bytes:
             max_file_bytes=limits.max_file_size,
             threads=config.workers.threads_each,
             templates={name: template.to_json() for name, template in templates.items()},
-            template=_chosen(templates, config).name,
+            template=chosen(templates, config).name,
             language=config.language,
             parameters=config.parameters,
             output_pattern=config.output_pattern,
             log_level=config.logs.level,
             log_format=config.logs.format,
+            spool=str(config.state / SPOOL),
+            links=_link_settings(config),
         )
     )

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from gsvrd.clock import Clock
 from gsvrd.daemon.filing import Filing
+from gsvrd.daemon.pacing import Pacer
 from gsvrd.errors import StateError
 from gsvrd.store.checkpoints import Checkpoint, CheckpointManager
 
@@ -55,10 +56,12 @@ class Snapshots:
     """Why there should be one; empty when there need not."""
     _copied: object = None
     """What the database looked like before the last good copy began."""
-    _not_before: float = 0.0
-    _is_copying: bool = False
-    _is_waiting: bool = False
     _is_in_trouble: bool = False
+    _pacer: Pacer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Its own pauses."""
+        self._pacer = Pacer(self.clock, self.later, self._begin, PAUSE_RATIO)
 
     def start(self) -> None:
         """The loop begins."""
@@ -92,47 +95,34 @@ class Snapshots:
 
     def _begin(self) -> None:
         """Now, or when the copy under way has ended, or when the pause is over."""
-        if not self._why or self._is_copying or self._is_waiting:
-            return
-        wait_s = self._not_before - self.clock.monotonic()
-        if wait_s > 0:
-            self._is_waiting = True
-            self.later(wait_s, self._pause_is_over)
+        if not self._why or not self._pacer.admits():
             return
         why, self._why, self._completed = self._why, "", 0
-        self._is_copying = True
-        stamp, began = self.manager.stamp(), self.clock.monotonic()
-        keep = self.often.keep
+        stamp, keep = self.manager.stamp(), self.often.keep
         self.filing.submit(
-            lambda: _attempt(self.manager, why, keep),
-            lambda ending: self._ended(ending, stamp, began),
-            lambda error: self._ended(str(error), stamp, began),
+            lambda: attempt(self.manager, why, keep),
+            lambda ending: self._ended(ending, stamp),
+            lambda error: self._ended(str(error), stamp),
         )
 
-    def _pause_is_over(self) -> None:
-        self._is_waiting = False
-        self._begin()
-
-    def _ended(self, ending: Checkpoint | str, stamp: object, began: float) -> None:
-        self._is_copying = False
-        now = self.clock.monotonic()
+    def _ended(self, ending: Checkpoint | str, stamp: object) -> None:
         if isinstance(ending, str):
-            self._not_before = now + max(AFTER_FAILURE_S, PAUSE_RATIO * (now - began))
+            self._pacer.rest(AFTER_FAILURE_S)
             self._is_in_trouble = True
             self.remember(TROUBLE, {"at": self.clock.wall(), "reason": ending})
             log.error("snapshot_failed", error=ending)
             return
-        self._not_before = now + PAUSE_RATIO * (now - began)
+        seconds = round(self._pacer.rest(), 3)
         self._copied = stamp
         if self._is_in_trouble:
             self._is_in_trouble = False
             self.remember(TROUBLE, None)
-        log.info("snapshot_made", name=ending.name, reason=ending.reason, seconds=round(now - began, 3))
+        log.info("snapshot_made", name=ending.name, reason=ending.reason, seconds=seconds)
         self._begin()  # tasks that ended meanwhile may be enough for the next one
 
 
-def _attempt(manager: CheckpointManager, why: str, keep: int) -> Checkpoint | str:
-    """In the thread: the snapshot, or why there is none."""
+def attempt(manager: CheckpointManager, why: str, keep: int) -> Checkpoint | str:
+    """In a thread: a snapshot of the routine, or why there is none."""
     try:
         made = manager.create(why, routine=True)
         manager.prune(keep)

@@ -14,12 +14,13 @@ import select
 import signal
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
 
 from gsvrd.clock import Clock
+from gsvrd.config.options import Layer, resolve, to_json
 from gsvrd.crashpoints import reach
 from gsvrd.daemon.attempts import Attempts
 from gsvrd.daemon.chores import Chores
@@ -29,24 +30,27 @@ from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.grouping import STATEMENTS, Grouping
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.progressing import Progressing
-from gsvrd.daemon.reception import Received, Reception, new_task, receive
+from gsvrd.daemon.reception import Received, Reception, layers_of, new_task, receive
 from gsvrd.daemon.runstate import RunState
-from gsvrd.daemon.sampler import Sampler
 from gsvrd.daemon.service import Notifier
 from gsvrd.daemon.signals import Doorbell, Signals, Wake
 from gsvrd.daemon.snapshots import Snapshots
 from gsvrd.daemon.summing import SUMMED_UNTIL, Summing
-from gsvrd.errors import ErrorFacts
+from gsvrd.daemon.vitals import Vitals
+from gsvrd.daemon.workforce import WATCH_S, Workforce
+from gsvrd.errors import ErrorFacts, StateDiskError
 from gsvrd.intake.identity import Candidate
 from gsvrd.intake.intake import Intake, Refusal
 from gsvrd.model import NewTask, Task
 from gsvrd.pool.base import Pool
+from gsvrd.store.presence import Presence
 from gsvrd.store.queue import TaskQueue
 
 log = structlog.get_logger("gsvrd.supervisor")
 
 STORE_RETRY_S = 1.0
-SAMPLE_S = 10.0
+DATABASE_S = 5.0
+"""An idle daemon looks so often whether its database is still there."""
 CLOCK_JUMP_S = 1.0
 """Smaller steps of the wall clock do not matter."""
 
@@ -85,7 +89,7 @@ class AfterCommit:
         self._calls.append(call)
 
     def run(self) -> None:
-        """Call them, and those they add."""
+        """Call them; those they add wait for the next commit."""
         calls, self._calls = self._calls, []
         for call in calls:
             call()
@@ -100,6 +104,7 @@ class Supervisor:
 
     clock: Clock
     queue: TaskQueue
+    presence: Presence
     pool: Pool
     intake: Intake
     attempts: Attempts
@@ -116,7 +121,8 @@ class Supervisor:
     after_commit: AfterCommit
     state: RunState
     notifier: Notifier
-    sampler: Sampler
+    workforce: Workforce
+    vitals: Vitals
     signals: Signals
     wake: Wake
     doorbell: Doorbell
@@ -124,7 +130,6 @@ class Supervisor:
     reload: Callable[[Supervisor], str]
     """Read the configuration again and put it into effect; returns what went wrong, or nothing."""
     drain_s: float
-    workers: int
     _grouping: Grouping = field(init=False)
     _ahead_s: float = field(init=False)
     """Wall time less monotonic time, as it was last."""
@@ -132,6 +137,7 @@ class Supervisor:
     _drain_ends: float | None = None
     _stop_now: bool = False
     _store_retry: bool = False
+    _is_watching: bool = False
 
     def __post_init__(self) -> None:
         """A part that is nobody else's business."""
@@ -153,14 +159,16 @@ class Supervisor:
         self.reception.batches.restore()
         self.reception.restore()
         self.intake.start()
-        self.pool.resize(self.workers)
+        self.pool.resize(self.workforce.restore())
         self.snapshots.start()
         self.summing.restore(self.queue.service(SUMMED_UNTIL))
         self.progressing.changed()
         self._watch_the_watchdog()
-        self._sample()
+        self._look_at_the_database()
+        self._tick()
         self._commit()
-        log.info("ready", inbox=os.fsdecode(self.inbox), workers=self.workers, state=self.state.word)
+        log.info("ready", inbox=os.fsdecode(self.inbox), workers=self.workforce.target, state=self.state.word)
+        self._show()
         self.notifier.ready()
 
     def _turn(self) -> None:
@@ -172,18 +180,31 @@ class Supervisor:
         others_wrote = self._work()
         if others_wrote:
             self.courier.outbox.look_again()
+        self.progressing.expect(self.workforce.target)
         self.state.tell(self.pool.workers(), self.intake.describe())
+        self._show()
         if self._commit() and others_wrote:
             self.progressing.changed()
             self.attempts.drop_lost()
             self.summing.look_again()
+            self.workforce.look_again()
             for task in self.queue.withdrawals():
                 self.places.withdraw(task)
+            self.places.empty_spool()
+
+    def _show(self) -> None:
+        """For whoever watches from another thread."""
+        vitals = self.vitals
+        vitals.word, vitals.doors = self.state.word, tuple(self.doors.closed)
+        vitals.workers, vitals.target = len(self.pool.workers()), self.workforce.target
+        vitals.busy = len(self.attempts.running)
 
     def _wait(self) -> None:
         deadline = self._next_deadline()
+        self.vitals.waits(deadline)
         timeout_ms = None if deadline is None else max(0.0, (deadline - self.clock.monotonic()) * 1000)
         ready = self._poll(timeout_ms)
+        self.vitals.wakes()
         if self.wake.fileno() in ready:
             self.wake.clear()
         if self.doorbell.fileno() in ready:
@@ -207,7 +228,7 @@ class Supervisor:
     def _next_deadline(self) -> float | None:
         if self.queue.journalled or self.after_commit:
             return self.clock.monotonic() if "state" not in self.doors.closed else self.timers.next()
-        may_start = self._may_start and len(self.attempts.running) < self.workers
+        may_start = self.may_start and len(self.attempts.running) < self.workforce.target
         if may_start and self.queue.is_unread and self.pool.free():
             return self.clock.monotonic()
         due = self.queue.next_due()
@@ -280,7 +301,7 @@ class Supervisor:
             self.reception.take_manifest(manifest)
         if candidates := tuple(one for one in found.candidates if one not in lists):
             self.filing.submit(
-                partial(receive, candidates, self.inbox, self.reception.templates),
+                partial(receive, candidates, self.reception.config, self.reception.templates),
                 partial(self._accept, candidates),
                 partial(self._not_durable, candidates),
             )
@@ -315,6 +336,16 @@ class Supervisor:
         values = (new.path, new.name, new.dev, new.ino, new.size, new.mtime_ns)
         task = Task(task_id, *values, attempt=0, spent=0, deaths=0, priority=0, created_at=0.0, report=None)
         self.places.give_up(task, 0, facts, "")
+        self.filing.submit(
+            partial(layers_of, new.path, self.inbox, self.reception.templates, {}),
+            partial(self._tell_of_refusal, task, facts),
+            lambda error: log.warning("refusal_not_told", name=new.name, error=str(error)),
+        )
+
+    def _tell_of_refusal(self, task: Task, facts: ErrorFacts, said: tuple[tuple[Layer, ...], str]) -> None:
+        """It has no batch; whom its folders name is told, or whom the configuration does."""
+        if self.attempts.herald is not None:
+            self.attempts.herald.failed(replace(task, options=to_json(resolve(said[0]))), 0, facts)
 
     # -- work --------------------------------------------------------------------------------------------------------
 
@@ -355,20 +386,28 @@ class Supervisor:
         return self._poll(patience_s * 1000) if patience_s else set()
 
     @property
-    def _may_start(self) -> bool:
+    def may_start(self) -> bool:
+        """Whether anything new is started at all."""
         return not (self._is_draining or self.state.paused or self.doors.closed)
 
     def _dispatch(self) -> None:
-        if self._may_start:
+        if self.may_start:
             self.queue.promote()
             self.chores.dispatch()
-            self.attempts.dispatch(self.workers)
+            self.attempts.dispatch(self.workforce.target)
+            if self.workforce.is_surprised:
+                self.workforce.tick(of_itself=False)
+            if self.workforce.is_watching and not self._is_watching:
+                self._is_watching = True
+                self.timers.later(WATCH_S, self._watch_memory)
 
     # -- the transaction ---------------------------------------------------------------------------------------------
 
     def _commit(self) -> bool:
         """Make what this turn learned durable, then do what waited for that. False: the database did not take it."""
         statements = self.queue.journalled
+        if statements:
+            self._mind_the_database()
         began = self.clock.monotonic() if statements else None
         try:
             self.queue.commit()
@@ -393,6 +432,7 @@ class Supervisor:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
+        self.workforce.save()
         self.attempts.give_back_all("the daemon was stopped")
         self.pool.close()
         self.filing.collect()
@@ -404,16 +444,42 @@ class Supervisor:
         self.snapshots.close()
         self.summing.close()
         self.state.stop()
+        self._show()
         self._commit()
         self.progressing.close()
         self._commit()
         log.info("stopped")
 
-    def _sample(self) -> None:
-        """A reading of the machine, while there is something to read."""
-        if self.attempts.running:
-            self.state.note_sample(self.sampler.read([worker.pid for worker in self.pool.workers()]))
-        self.timers.later(SAMPLE_S, self._sample)
+    # -- workers and their memory ------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """How many workers there are to be, while there is something to decide."""
+        self.workforce.tick()
+        if self.workforce.sample is not None:
+            self.state.note_sample(self.workforce.sample)
+        self.timers.later(self.workforce.rules.settings.tick_s, self._tick)
+
+    def _watch_memory(self) -> None:
+        self.workforce.watch()
+        self._is_watching = self.workforce.is_watching
+        if self._is_watching:
+            self.timers.later(WATCH_S, self._watch_memory)
+
+    def _mind_the_database(self) -> None:
+        """Nothing is written into a file that nobody will open any more; the next start restores what it can.
+
+        Raises `StateDiskError`.
+        """
+        try:
+            self.presence.check()
+        except StateDiskError as error:
+            log.critical("database_gone", error=str(error), hint=error.hint)
+            self.notifier.status(str(error))
+            raise
+
+    def _look_at_the_database(self) -> None:
+        self._mind_the_database()
+        self.timers.later(DATABASE_S, self._look_at_the_database)
 
     def _watch_the_watchdog(self) -> None:
         if self.notifier.watchdog_s is not None:

@@ -35,7 +35,7 @@ class Placed:
     row: Row
     located: Located | None
     found: os.stat_result | None
-    """None for a link, and in the inbox where nothing lies (yet): a manifest may arrive before its videos."""
+    """None for a link, and where nothing lies (yet): a manifest may come before its videos, or before a disk is mounted."""
 
 
 class Roots:
@@ -113,6 +113,15 @@ def place_rows(
     return tuple(placed), tuple(problems)
 
 
+def is_away(root: bytes) -> bool:
+    """Whether a directory that was configured is missing or empty, as where its file system is not mounted."""
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
+
+
 def _placed(
     row: Row, source: str, folder: bytes, roots: Roots, rules: NameRules, lines: dict[bytes, int]
 ) -> Placed | Problem:
@@ -126,7 +135,7 @@ def _placed(
     try:
         found = os.lstat(located.path)
     except (FileNotFoundError, NotADirectoryError):
-        if located.root != roots.inbox:
+        if located.root != roots.inbox and not is_away(located.root):
             return Problem(place, f"there is no file '{shown}'{_advice(row)}")
     except OSError as error:
         return Problem(place, f"'{shown}' cannot be looked at: {error.strerror}")

@@ -110,6 +110,15 @@ def open_folder(root: int, relative: bytes) -> int:
     return folder
 
 
+def find_in(folder: bytes, identity: Identity) -> bytes | None:
+    """The path of the file of this identity that lies directly in `folder`, whatever it is called; None if none does."""
+    try:
+        with os.scandir(folder) as entries:
+            return next((e.path for e in entries if Identity.of(e.stat(follow_symlinks=False)) == identity), None)
+    except OSError:
+        return None
+
+
 def open_checked(path: bytes, inbox: bytes, identity: Identity) -> int:
     """A descriptor for reading the very file that was queued; the caller closes it.
 

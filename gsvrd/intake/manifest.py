@@ -10,19 +10,20 @@ import os
 import posixpath
 import re
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from gsvrd.config.document import Document, Keys, Place, Problem, printable
-from gsvrd.config.options import Options, parse_options
+from gsvrd.config.options import FILE, Options, parse_options
 from gsvrd.config.rules import report_name
 from gsvrd.intake.identity import FILE_FLAGS
 from gsvrd.intake.names import NameRules
 from gsvrd.intake.sheet import Entry, Refused, Sheet, decode
 from gsvrd.intake.sheet_lines import read_csv, read_txt
 from gsvrd.intake.sheet_yaml import read_yaml
+from gsvrd.policy.links import parse_link
 
 SUFFIXES = (".csv", ".txt", ".yaml", ".yml")
 LARGEST_BYTES = 32 * 2**20
@@ -35,6 +36,10 @@ NAME_CHARACTERS = 120
 _TARGETS = ("path", "url", "video")
 _REPORT = "output_name"
 _OPTIONS = frozenset(Options.model_fields)
+BATCH_ONLY = frozenset(
+    {"parallel", "cost_limit", "progress_file", "webhook_url", "checkpoint_dir", "checkpoint_interval", "dry_run"}
+)
+"""What cannot be said for one video of many."""
 _KNOWN = (*_TARGETS, _REPORT, *Options.model_fields)
 _PATH_BYTES = 4000
 _URL_CHARACTERS = 4000
@@ -164,19 +169,32 @@ class _Gathering:
         self._options: dict[tuple[tuple[str, str], ...], Options] = {}
 
     def take(self, entry: Entry | Problem) -> None:
-        found = entry if isinstance(entry, Problem) else self._row(entry)
+        found = entry if isinstance(entry, Problem) else self._row(self._without_wishes_of_the_batch(entry))
         if isinstance(found, Row):
             self.rows.append(found)
             if len(self.rows) > MOST_ROWS:
                 raise Refused(self.source, found.line, f"has more than {MOST_ROWS:,} rows; split it")
             return
+        self._note(found)
+
+    def _note(self, problem: Problem) -> None:
         self.wrong += 1
         if len(self._problems) < MOST_PROBLEMS:
-            self._problems.append(found)
+            self._problems.append(problem)
+
+    def _without_wishes_of_the_batch(self, entry: Entry) -> Entry:
+        """A row cannot speak for the others; it is done without what it says for them."""
+        foreign = [name for name in entry.cells if _plain(name) in BATCH_ONLY]
+        for name in foreign:
+            what = f"{name} belongs to the batch: say it once, for the whole list or in a folder's {FILE}"
+            self._note(self._problem(entry, name, f"{what}; the row is done without it"))
+        if not foreign:
+            return entry
+        return replace(entry, cells={name: value for name, value in entry.cells.items() if name not in foreign})
 
     def all_problems(self) -> list[Problem]:
         more = self.wrong - len(self._problems)
-        return self._problems + [Problem(Place(self.source), f"{more:,} more rows are wrong")] * bool(more)
+        return self._problems + [Problem(Place(self.source), f"{more:,} more problems")] * bool(more)
 
     def _row(self, entry: Entry) -> Row | Problem:
         cells = entry.cells
@@ -189,7 +207,7 @@ class _Gathering:
         is_link = target == "url" or _SCHEME.match(video) is not None
         if wrong := wrong_link(video) if is_link else wrong_path(video):
             return self._problem(entry, target, f"{target}: found '{shown(video)}'; {wrong}")
-        key = video if is_link or ".." in video else posixpath.normpath(video)
+        key = parse_link(video).url if is_link else _normal(video)
         if key in self._lines:
             what = f"{target}: '{shown(video)}' is there twice, first in line {self._lines[key]}"
             return self._problem(entry, target, what)
@@ -221,6 +239,10 @@ class _Gathering:
 
     def _problem(self, entry: Entry, name: str, what: str) -> Problem:
         return Problem(Place(self.source, entry.lines.get(name, entry.line)), what)
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix("_s")
 
 
 # -- one value -------------------------------------------------------------------------------------------------------------
@@ -259,7 +281,18 @@ def wrong_link(url: str) -> str:
         usable = False
     if not usable:
         return "allowed: an http or https link"
-    return "a link with a user's name or password in it is not allowed" if "@" in parts.netloc else ""
+    if "@" in parts.netloc:
+        return "a link with a user's name or password in it is not allowed"
+    try:
+        parse_link(url)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _normal(path: str) -> str:
+    """Two spellings of a path are one; with `..` in it only the disk knows."""
+    return path if ".." in path else posixpath.normpath(path)
 
 
 def _wrong_report(name: str) -> str:

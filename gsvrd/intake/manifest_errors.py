@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from gsvrd.config.document import Problem
+from gsvrd.config.document import Place, Problem, printable
 
 ENDING = ".errors.txt"
 _NAME_BYTES = 255 - len(ENDING)
@@ -23,15 +23,22 @@ def errors_path(manifest: Path) -> Path:
 def write_errors(manifest: Path, problems: Iterable[Problem], target: Path | None = None) -> None:
     """Write each problem on a line as compilers do; without any, the file of an earlier reading goes.
 
+    The manifest is called by its name alone: it lies beside this file, and both may be moved.
     Replaced in one step, and left alone when it says the same already, so that nobody who watches the folder is woken.
     Raises OSError.
     """
     target = target or errors_path(manifest)
-    data = "".join(f"{problem}\n" for problem in problems).encode(errors="backslashreplace")
+    data = "".join(f"{_beside(manifest, problem)}\n" for problem in problems).encode(errors="backslashreplace")
     if not data:
         target.unlink(missing_ok=True)
     elif not _says(target, data):
         _replace(target, data)
+
+
+def _beside(manifest: Path, problem: Problem) -> Problem:
+    if problem.place.source != printable(os.fspath(manifest)):
+        return problem
+    return Problem(Place(printable(manifest.name), problem.place.line), problem.what)
 
 
 def _says(target: Path, data: bytes) -> bool:

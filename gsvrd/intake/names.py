@@ -21,6 +21,8 @@ PLACE_HOLDER = b".part"
 """While `<name>.part` lies beside an empty file, a browser keeps the final name free for what it is downloading."""
 
 MANIFEST_SUFFIXES = (b".csv", b".txt", b".yaml", b".yml")
+LINK_SUFFIXES = (b".url", b".webloc")
+"""Shortcuts to a web page, as desktops write them."""
 ERRORS_SUFFIX = b".errors.txt"
 """Beside a manifest: what is wrong with it."""
 OPTIONS_FILE = b"gsvrd.yaml"
@@ -63,9 +65,17 @@ class NameRules:
             return False
         return lower.endswith(MANIFEST_SUFFIXES) and not self._is_ignored(name)
 
+    def is_shortcut(self, name: bytes) -> bool:
+        """Whether a single name is that of a file that holds one link."""
+        return is_shortcut(name) and not self._is_ignored(name)
+
+    def is_source(self, name: bytes) -> bool:
+        """Whether a file of this name may become a task."""
+        return self.is_video(name) or self.is_shortcut(name)
+
     def is_wanted(self, name: bytes) -> bool:
         """Whether a file of this name is worth a look."""
-        return self.is_video(name) or self.is_manifest(name)
+        return self.is_source(name) or self.is_manifest(name)
 
     def is_folder(self, name: bytes) -> bool:
         """Whether a folder of this name is looked into."""
@@ -88,6 +98,11 @@ class NameRules:
 
     def _is_ignored(self, name: bytes) -> bool:
         return self._ignore is not None and self._ignore.match(os.fsdecode(name)) is not None
+
+
+def is_shortcut(name: bytes) -> bool:
+    """Whether a single name is that of a shortcut, whatever the configuration says."""
+    return name[:1] not in (b".", b"~") and name.lower().endswith(LINK_SUFFIXES)
 
 
 def printable(name: bytes) -> str:

@@ -1,7 +1,8 @@
 """Connections to URLs that users wrote: resolved here, checked, and only then opened, to the very address that was checked.
 
-Called by processes that may be slow or die (the courier; later whoever fetches a video by URL), never by the loop. No
-proxy of the environment is used, since it would do the resolving; no redirect is followed, since it leads somewhere else.
+Called by processes that may be slow or die (the courier, workers that fetch a video), never by the loop. No proxy of the
+environment is used, since it would do the resolving; no redirect is followed here, since it leads somewhere else: whoever
+wants to follow one asks anew, and it is checked anew.
 One deadline holds from the first question to the resolver to the last byte, however slowly the other side drips.
 """
 
@@ -61,17 +62,23 @@ class Answer:
 
 
 class Deadline:
-    """A moment, and how far it is."""
+    """A moment, and how far it is; with `silence_s` never farther than that, for what is to come bit by bit."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, silence_s: float | None = None) -> None:
         self._ends_at = time.monotonic() + timeout_s
+        self._silence_s = silence_s
 
     def left_s(self) -> float:
         """Seconds; raises `TimeoutError` when none is left."""
         left_s = self._ends_at - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("it took too long")
-        return left_s
+        return left_s if self._silence_s is None else min(left_s, self._silence_s)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the moment has come."""
+        return time.monotonic() >= self._ends_at
 
 
 def post(target: Target, body: bytes, headers: Mapping[str, str], guard: Guard, most_bytes: int) -> Answer:

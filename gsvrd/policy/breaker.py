@@ -21,6 +21,11 @@ OPEN_FIRST_S, OPEN_MOST_S, SPREAD = 30.0, 300.0, 0.2
 ALPHA, MIDDLE, HOPELESS = 0.1, 0.5, 0.1
 HALF_LIFE_S = 600.0
 
+RETRIES_SHARE, RETRIES_A_MINUTE = 0.1, 1.0
+RETRIES_LEAST, RETRIES_MOST = 3.0, 20.0
+"""What there is at the start, and what is saved up at the most."""
+_TINY = 1e-9
+
 
 class Phase(StrEnum):
     """Where the breaker stands."""
@@ -122,6 +127,32 @@ class Breaker:
         phase = Phase.CLOSED if was.phase is Phase.CLOSED else Phase.OPEN
         left_s = min(OPEN_MOST_S * (1.0 + SPREAD), was.reopens_in_s - max(0.0, now.wall - was.wall))
         return cls(phase, list(was.recent), was.openings, now.monotonic + left_s)
+
+
+@dataclass(slots=True)
+class RetryBudget:
+    """How much of what the service is asked may be asked again: a tenth of the calls, and one a minute besides.
+
+    When a service is slow to fail, retries of everything would be most of its load and keep it down. Who finds the budget
+    empty waits in the queue, and no attempt is charged.
+    """
+
+    _left: float = RETRIES_LEAST
+    _at: float | None = None
+
+    def called(self) -> None:
+        """A call has ended, however."""
+        self._left = min(RETRIES_MOST, self._left + RETRIES_SHARE)
+
+    def take(self, now: Instant) -> float:
+        """Ask for one retry: 0, and it is taken; else the seconds after which there may be one."""
+        passed = max(0.0, now.monotonic - (now.monotonic if self._at is None else self._at))
+        self._at = now.monotonic
+        self._left = min(RETRIES_MOST, self._left + passed * RETRIES_A_MINUTE / 60.0)
+        if self._left >= 1.0 - _TINY:
+            self._left -= 1.0
+            return 0.0
+        return (1.0 - self._left) * 60.0 / RETRIES_A_MINUTE
 
 
 class SavedRate(msgspec.Struct, frozen=True):

@@ -228,6 +228,12 @@ class APILimiter:
             if (lease.call.task, lease.call.attempt) == (task, attempt):
                 self.release(permit)
 
+    @property
+    def rate(self) -> float:
+        """Generate calls a minute that pass: what is configured, or the least that refusals have taught of a model."""
+        learned = [meter.rate for (lane, _, _), meter in self._meters.items() if lane is Lane.GENERATE]
+        return min([self.limits.requests_per_minute, *learned])
+
     def close(self, refuse: Refuse | None, project: str, model: str = "") -> None:
         """Refuse all calls of the project, or those to one model; None lets them pass again."""
         self._closed[project, model] = refuse

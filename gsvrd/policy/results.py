@@ -87,6 +87,8 @@ class TaskFacts:
     lesson: Lesson = Lesson()
     language: str = AUTO
     """What was said for it: a language, or `auto`."""
+    link: str = ""
+    """What a shortcut leads to, without secrets; empty for a file, and where `name` is the link already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class Entry:
     seconds: float
     is_skipped: bool
     is_reused: bool
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Failure:
     reason: str
     what_to_do: str
     attempts: int
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,12 +258,12 @@ def _place(task: TaskFacts) -> tuple[object, ...]:
 
 def _entry(task: TaskFacts) -> Entry:
     title = task.lesson.title or task.name.rpartition("/")[2]
-    return Entry(task.name, title, task.report, round(_seconds(task), 3), task.is_skipped, task.is_reused)
+    return Entry(task.name, title, task.report, round(_seconds(task), 3), task.is_skipped, task.is_reused, task.link)
 
 
 def _failure(task: TaskFacts) -> Failure:
     trouble = task.trouble or Trouble("unknown", "")
-    return Failure(task.name, trouble.kind, trouble.reason, trouble.what_to_do, len(task.attempts))
+    return Failure(task.name, trouble.kind, trouble.reason, trouble.what_to_do, len(task.attempts), task.link)
 
 
 def _seconds(task: TaskFacts) -> float:

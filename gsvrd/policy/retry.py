@@ -22,6 +22,8 @@ class Answer(StrEnum):
     """Again later; the attempt does not count: the trouble is not the video's."""
     REPLACE = "replace"
     """The file is another one now: this task ends and the new content is queued anew."""
+    LET_GO = "let_go"
+    """Somebody took the file away before it was studied: nobody wants it any more, and that is no failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ RULES: dict[ErrorKind, Rule] = {
     ErrorKind.NOT_VIDEO: Rule(Answer.GIVE_UP),
     ErrorKind.NOT_REGULAR: Rule(Answer.GIVE_UP),
     ErrorKind.TOO_LARGE: Rule(Answer.GIVE_UP),
-    ErrorKind.NOT_FOUND: Rule(Answer.GIVE_UP),
+    ErrorKind.NOT_FOUND: Rule(Answer.LET_GO),
     ErrorKind.PERMISSION: Rule(Answer.GIVE_UP),
     ErrorKind.MOVED: Rule(Answer.GIVE_BACK, delay_s=4.0),
     ErrorKind.CHANGED: Rule(Answer.REPLACE),
@@ -61,6 +63,9 @@ RULES: dict[ErrorKind, Rule] = {
     ErrorKind.MEMORY: Rule(Answer.RETRY, retries=1, delay_s=10.0),
     ErrorKind.CRASHED: Rule(Answer.RETRY, retries=3, delay_s=1.0),
     ErrorKind.TIMEOUT: Rule(Answer.RETRY, retries=1, delay_s=10.0),
+    # What links lead to. A server that is down comes back, but perhaps never: unlike our own network it is given up.
+    ErrorKind.LINK: Rule(Answer.GIVE_UP),
+    ErrorKind.HOST: Rule(Answer.RETRY, retries=5, delay_s=30.0),
     # The world outside.
     # No video is at fault for an outage, however long it lasts.
     ErrorKind.NETWORK: Rule(Answer.RETRY, retries=3, delay_s=4.0, patience_s=120.0),

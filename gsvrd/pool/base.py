@@ -61,12 +61,19 @@ class Pool(Protocol):
         """End the attempt at `task` as `Died(why)` unless `what` is named again within so many seconds; None lifts it."""
         ...
 
+    def limit_memory(self, task: int, most_bytes: int) -> None:
+        """From now on the attempt at `task` may have so much; beyond it meets a MemoryError. Nothing if it is gone."""
+        ...
+
     def cancel(self, task: int) -> None:
         """End the attempt at `task` now; no event of it will follow."""
         ...
 
     def resize(self, size: int) -> None:
-        """Want `size` workers: more start at once, fewer retire after their task."""
+        """Want `size` workers: more start at once, fewer retire after their task.
+
+        Those that are to retire count: there are never more processes than `size`, or than there were.
+        """
         ...
 
     def workers(self) -> list[WorkerFacts]:

@@ -25,11 +25,10 @@ from gsvrd.analyzers.probe import probe
 from gsvrd.analyzers.registry import make_analyzer
 from gsvrd.crashpoints import reach
 from gsvrd.errors import ErrorKind, TaskError
-from gsvrd.intake.identity import Identity, open_checked
-from gsvrd.intake.moving import sidecars
 from gsvrd.model import report_owner, said
 from gsvrd.pool.messages import Assign, Finished, Known
 from gsvrd.pool.settings import WorkSettings
+from gsvrd.pool.sources import Source, opened
 from gsvrd.pool.worker import Desk, Work
 from gsvrd.reports.files import copy_pictures, sync_files
 from gsvrd.reports.lesson_plan import ReportContext, render
@@ -39,6 +38,11 @@ from gsvrd.templates.model import Template
 
 Kept = TypeVar("Kept", bound=BaseModel)
 _CHUNK_BYTES = 1 << 20
+ANALYZERS_MOST = 8
+"""A worker keeps those it used last: templates and languages may be many, and each analyzer holds connections."""
+_NOT_HERE = (
+    "Choose analyzer: gemini, which looks at it where it is; or download the video yourself, if you may, and drop it."
+)
 
 
 def make(settings: bytes) -> Work:
@@ -73,6 +77,7 @@ class _Bench:
     """The `GovernedBench` of one attempt."""
 
     source: str
+    link: str
     name: str
     facts: MediaFacts
     sidecars: Sequence[Path]
@@ -108,7 +113,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """The analyzers of a worker, by what was asked of them; kept, since they hold engines and connections."""
+    """The analyzers of a worker, by what was asked of them; some are kept, since they hold engines and connections."""
 
     settings: WorkSettings
     _made: dict[tuple[str, str, float], tuple[Analyzer, Template]] = field(default_factory=dict)
@@ -121,9 +126,12 @@ class Ways:
         if name not in settings.templates:
             hint = f"There are: {', '.join(settings.templates)}. Correct the option and call `gsvrctl retry`."
             raise TaskError(ErrorKind.REQUEST, f"there is no template {name!r}", hint)
-        if (name, language, longest_s) not in self._made:
-            self._made[name, language, longest_s] = self._make(name, language, longest_s)
-        analyzer, template = self._made[name, language, longest_s]
+        wish = (name, language, longest_s)
+        made = self._made.pop(wish, None) or self._make(name, language, longest_s)
+        self._made[wish] = made  # the last one used is the last
+        if len(self._made) > ANALYZERS_MOST:
+            del self._made[next(iter(self._made))]
+        analyzer, template = made
         folder, pattern = said(options, "output_dir", ""), said(options, "output_pattern", settings.output_pattern)
         return Way(analyzer, template, f"{folder}/{pattern}" if folder else pattern)
 
@@ -139,15 +147,16 @@ class Ways:
         values = settings.parameters if name == settings.template else {}
         return make_analyzer(settings.analyzer, settings.local, gemini, template, values), template
 
-    def key(self, sha256: str, template: Template) -> str:
+    def key(self, sha256: str, template: Template, options: str) -> str:
         """What finding out about this content with this template is known by; changes with all that has a say in it."""
-        return hashlib.sha256(f"{sha256} {self._fingerprint(template)}".encode()).hexdigest()
+        longest_s = said(options, "max_duration", self.settings.gemini.max_duration_s)
+        return hashlib.sha256(f"{sha256} {self._fingerprint(template, longest_s)}".encode()).hexdigest()
 
-    def _fingerprint(self, template: Template) -> str:
+    def _fingerprint(self, template: Template, longest_s: float) -> str:
         """By the settings that have a say; not by those that only say how to get there."""
         settings = self.settings
         gemini = settings.gemini
-        model = (gemini.model, gemini.max_duration_s, gemini.fps, gemini.media_resolution, gemini.thinking)
+        model = (gemini.model, longest_s, gemini.fps, gemini.media_resolution, gemini.thinking)
         how = {"gemini": model, "local": (settings.local, __version__)}.get(settings.analyzer, __version__)
         return repr(
             (settings.analyzer, how, template.fingerprint, template.language, sorted(settings.parameters.items()))
@@ -169,15 +178,10 @@ class VideoWork:
             way.analyzer.discard(assign.kept)
             return Finished(assign.task, assign.attempt)
         reach("worker.assigned")
-        identity = Identity(*assign.identity)
-        if identity.size > self.settings.max_file_bytes:
-            hint = "Raise limits.max_file_size, or make the file smaller."
-            raise TaskError(ErrorKind.TOO_LARGE, f"the file has {identity.size} bytes, more than is allowed", hint)
-        fd = open_checked(assign.path, self._folder(assign), identity)
-        try:
-            facts = self._probe(fd, identity, assign, desk)
+        with opened(assign, desk, self.settings) as source:
+            facts = self._probe(source, assign, desk, way)
             reach("worker.probed")
-            key = self.ways.key(facts.sha256, way.template)
+            key = self.ways.key(facts.sha256 or source.content, way.template, assign.options)
             if assign.key and assign.key != key and "analyze" in assign.kept:
                 del assign.kept["analyze"]
                 desk.forget("analyze")
@@ -185,26 +189,30 @@ class VideoWork:
             if known.report and os.path.lexists(os.path.join(self.settings.reports, known.report)):
                 return Finished(assign.task, assign.attempt, sha256=facts.sha256, reused=known.report)
             self._take_over(known, assign)
-            analysis = self._analyze(fd, facts, assign, desk, way)
+            analysis = self._analyze(source, facts, assign, desk, way)
             reach("worker.analyzed")
-            temporary = self._render(facts, analysis, assign, desk, way)
+            temporary = self._render(source, facts, analysis, assign, desk, way)
             reach("worker.rendered")
-            if Identity.of(os.fstat(fd)) != identity:
-                raise TaskError(ErrorKind.CHANGED, "the file changed while it was studied", "Nothing to do.")
-        finally:
-            os.close(fd)
+            source.check()
         return Finished(assign.task, assign.attempt, temporary=str(temporary), sha256=facts.sha256)
 
-    def _folder(self, assign: Assign) -> bytes:
-        return assign.folder or os.fsencode(self.settings.inbox)
+    def _probe(self, source: Source, assign: Assign, desk: Desk, way: Way) -> MediaFacts:
+        if source.reference:
+            if not way.analyzer.takes_links:
+                message = f"the analyzer {way.analyzer.name} cannot look at a video of YouTube"
+                raise TaskError(ErrorKind.LINK, message, _NOT_HERE)
+            return source.facts_of_reference()
 
-    def _probe(self, fd: int, identity: Identity, assign: Assign, desk: Desk) -> MediaFacts:
         def look() -> MediaFacts:
-            sha256 = _hash(fd, identity.size, desk)
+            sha256 = _hash(source.fd, source.size_bytes, desk)
             desk.know(sha256)
-            return probe(_source(fd), size_bytes=identity.size, sha256=sha256, limits=self.settings.limits)
+            return probe(_source(source.fd), size_bytes=source.size_bytes, sha256=sha256, limits=self.settings.limits)
 
-        return _keep(desk, assign.kept, "probe", MediaFacts, look)
+        is_known = "probe" in assign.kept
+        facts = _keep(desk, assign.kept, "probe", MediaFacts, look)
+        if is_known:  # it may have felled workers by another name since
+            desk.know(facts.sha256)
+        return facts
 
     def _take_over(self, known: Known, assign: Assign) -> None:
         """Begin with what was found out before, if its pictures are still there, too."""
@@ -220,14 +228,15 @@ class VideoWork:
             if copy_pictures(source, target, pictures):
                 assign.kept["analyze"] = known.analysis
 
-    def _analyze(self, fd: int, facts: MediaFacts, assign: Assign, desk: Desk, way: Way) -> Analysis:
+    def _analyze(self, source: Source, facts: MediaFacts, assign: Assign, desk: Desk, way: Way) -> Analysis:
         assets = Path(self.settings.work, str(assign.task))
         assets.mkdir(parents=True, exist_ok=True)
         bench = _Bench(
-            source=_source(fd),
-            name=assign.name.rpartition("/")[2],
+            source="" if source.reference else _source(source.fd),
+            link=source.reference,
+            name=source.name,
             facts=facts,
-            sidecars=[Path(os.fsdecode(path)) for path in sidecars(assign.path)],
+            sidecars=source.sidecars,
             assets=assets,
             threads=self.settings.threads,
             language=way.template.language,
@@ -242,12 +251,14 @@ class VideoWork:
 
         return _keep(desk, assign.kept, "analyze", Analysis, study)
 
-    def _render(self, facts: MediaFacts, analysis: Analysis, assign: Assign, desk: Desk, way: Way) -> Path:
+    def _render(
+        self, source: Source, facts: MediaFacts, analysis: Analysis, assign: Assign, desk: Desk, way: Way
+    ) -> Path:
         desk.progress("render", 0.0)
-        name = desk.reserve(self._wished_name(facts, analysis, assign, way))
+        name = desk.reserve(self._wished_name(source, facts, analysis, assign, way))
         reach("worker.named")
         context = ReportContext(
-            source=assign.name,
+            source=source.shown,
             template=way.template.name,
             analyzer=way.analyzer.name,
             language=way.template.language,
@@ -275,15 +286,14 @@ class VideoWork:
             ) from error
         return temporary
 
-    def _wished_name(self, facts: MediaFacts, analysis: Analysis, assign: Assign, way: Way) -> str:
-        source = os.fsdecode(os.path.relpath(assign.path, self._folder(assign)))
+    def _wished_name(self, source: Source, facts: MediaFacts, analysis: Analysis, assign: Assign, way: Way) -> str:
         fields = NameFields(
             title=analysis.title,
-            source=source,
+            source=source.file,
             queued_at=assign.queued_at,
             template=way.template.name,
-            batch=os.path.dirname(source),
-            sha256=facts.sha256,
+            batch=os.path.dirname(source.file),
+            sha256=facts.sha256 or hashlib.sha256(source.content.encode()).hexdigest(),
         )
         return report_name(way.output_pattern, fields)
 

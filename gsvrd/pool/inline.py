@@ -86,6 +86,9 @@ class InlinePool:
             if within_s is not None:
                 seat.limits[what] = (self.clock.monotonic() + within_s, why or TOO_LATE)
 
+    def limit_memory(self, task: int, most_bytes: int) -> None:
+        """See `base.Pool`; threads share one memory, so nothing is limited."""
+
     def cancel(self, task: int) -> None:
         """See `base.Pool`."""
         for seat in [seat for seat in self._seats if seat.assign is not None and seat.assign.task == task]:

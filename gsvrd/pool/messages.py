@@ -32,6 +32,10 @@ class Assign(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
     """What an earlier attempt sought: its analysis is kept under that, and of no use for another."""
     timeout_s: float = 0.0
     """0 means no deadline."""
+    url: str = ""
+    """The link that is meant, canonical; with `path` that of a shortcut, without one that of a list. It may hold secrets."""
+    memory_bytes: int = 0
+    """What it may have of memory, until the pool is told otherwise; 0 leaves it at what any worker may."""
     is_chore: bool = False
     """No video, but what an ended task left at a service, as `kept` says; see `daemon.chores`."""
 
@@ -171,13 +175,15 @@ class Finished(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
     reused: str = ""
 
 
-class Failed(msgspec.Struct, tag=True, frozen=True):
+class Failed(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
     """From a worker: the attempt failed for a reason that can be named."""
 
     task: int
     attempt: int
     error: ErrorFacts
     sha256: str = ""
+    delay_s: float = 0.0
+    """If there is another attempt, it makes no sense before."""
 
 
 class Died(msgspec.Struct, tag=True, frozen=True):

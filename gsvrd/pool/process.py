@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
+import resource
 import select
 import signal
 import socket
@@ -27,11 +28,13 @@ from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.pool.base import TOO_LATE, WorkerFacts
 from gsvrd.pool.channel import Channel
 from gsvrd.pool.forkserver import has_ended, load_there, main_module_hidden, number, signals_blocked
-from gsvrd.pool.messages import Assign, Died, Ending, Event, Hello, Reply, decode_event, encode
-from gsvrd.pool.worker import WorkerLimits, main
+from gsvrd.pool.messages import Assign, Died, Ending, Event, Failed, Hello, Reply, decode_event, encode
+from gsvrd.pool.worker import EXIT_OUT_OF_MEMORY, OUT_OF_MEMORY, WorkerLimits, main
 
 TERM_GRACE_S = 2.0
 """Between asking a worker to end and ending it."""
+DISMISS_S = 10.0
+"""How long an idle worker that is needed no more may take to end by itself."""
 _NOBODY_KNOWS = 255
 """The exit code multiprocessing makes up when its fork server does not answer any more."""
 _START_BACKOFF_S, _START_BACKOFF_MAX_S = 0.1, 10.0
@@ -45,6 +48,8 @@ class _Worker:
     """The fork server it comes from."""
     ready: bool = False
     retiring: bool = False
+    outdated: bool = False
+    """It has settings that hold no more: once it retires it cannot be taken back."""
     assign: Assign | None = None
     limits: dict[str, tuple[float, ErrorFacts]] = field(default_factory=dict)
     """Monotonic times at which it is to be ended, and why, by what took too long."""
@@ -131,6 +136,8 @@ class ProcessPool:
         worker.assign = assign
         self._by_task[assign.task] = worker
         self.limit(assign.task, "attempt", assign.timeout_s or None, TOO_LATE)
+        if most_bytes := assign.memory_bytes or self.limits.memory_bytes:
+            _limit_memory(worker.process.pid or 0, most_bytes)
         self._send(worker, encode(assign))
         return worker.process.pid or 0
 
@@ -149,6 +156,12 @@ class ProcessPool:
         if within_s is not None:
             worker.limits[what] = (self.clock.monotonic() + within_s, why or TOO_LATE)
 
+    def limit_memory(self, task: int, most_bytes: int) -> None:
+        """See `base.Pool`."""
+        worker = self._by_task.get(task)
+        if worker is not None and worker.condemned is None:
+            _limit_memory(worker.process.pid or 0, most_bytes)
+
     def cancel(self, task: int) -> None:
         """See `base.Pool`."""
         worker = self._by_task.pop(task, None)
@@ -165,6 +178,7 @@ class ProcessPool:
         """Use other settings: each worker retires after its task, and its successor has them."""
         self.settings, self.limits = settings, limits
         for worker in self._workers:
+            worker.outdated = True
             self._retire(worker)
         self._keep_size()
 
@@ -199,6 +213,8 @@ class ProcessPool:
                 self._greet(worker)
             elif not worker.silenced and worker.assign is not None:
                 if isinstance(event, Ending):
+                    if isinstance(event, Failed) and event.error.kind is ErrorKind.MEMORY:
+                        worker.retiring = worker.outdated = True  # it ends by itself: a task given to it would be lost
                     self._release(worker)
                 said.append(event)
         if worker.channel.closed:
@@ -219,7 +235,7 @@ class ProcessPool:
         worker.assign = None
         worker.limits.clear()
         if worker.retiring:
-            worker.channel.close_later()
+            self._dismiss(worker)
         elif worker.condemned is None:
             self._free.append(worker)
 
@@ -290,7 +306,12 @@ class ProcessPool:
         if missing < 0:
             for worker in sorted(staying, key=lambda worker: worker.assign is not None)[:-missing]:
                 self._retire(worker)
-        elif missing > 0 and self.clock.monotonic() >= self._starts.not_before:
+        for worker in [worker for worker in self._workers if _may_stay(worker)][: max(0, missing)]:
+            worker.retiring = False
+            missing -= 1
+        # Those that are on their way out count: there shall never be more at a time than were asked for.
+        missing = min(missing, self._size - len(self._workers))
+        if missing > 0 and self.clock.monotonic() >= self._starts.not_before:
             try:
                 for _ in range(missing):
                     self._start()
@@ -303,7 +324,13 @@ class ProcessPool:
         with contextlib.suppress(ValueError):
             self._free.remove(worker)
         if worker.assign is None:
-            worker.channel.close_later()
+            self._dismiss(worker)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        """An idle one shall end; if it does not (it is stopped, say), it is ended."""
+        worker.channel.close_later()
+        if worker.condemned is None:
+            worker.limits["end"] = (self.clock.monotonic() + DISMISS_S, TOO_LATE)
 
     def _start(self) -> None:
         with signals_blocked():
@@ -322,9 +349,30 @@ class ProcessPool:
             self._epoll.register(fd, select.EPOLLIN)
 
 
+def _may_stay(worker: _Worker) -> bool:
+    """Whether a worker that was to retire after its task can be taken back: its successor would be the same."""
+    is_leaving = worker.outdated or worker.condemned is not None or worker.assign is None
+    return worker.retiring and not is_leaving
+
+
+def _limit_memory(pid: int, most_bytes: int) -> None:
+    """Where that may not be done, or the worker is gone, what it was started with holds.
+
+    DATA counts what it may write to, touched or not: so it can never dirty more than this.
+    """
+    if not pid:
+        return  # to the kernel, 0 is ourselves
+    with contextlib.suppress(OSError, ValueError):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+        soft = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (soft, hard))
+
+
 def _cause_of_death(exitcode: int | None, server: int) -> ErrorFacts:
     if exitcode == _NOBODY_KNOWS and has_ended(server):
         return ErrorFacts(ErrorKind.PLACE, "the fork server has ended", "Nothing to do: another one is started.")
+    if exitcode == EXIT_OUT_OF_MEMORY:
+        return OUT_OF_MEMORY
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         if -exitcode == signal.SIGXCPU:

@@ -10,6 +10,18 @@ from gsvrd.analyzers.gemini.settings import GeminiSettings
 from gsvrd.analyzers.limits import MediaLimits
 from gsvrd.analyzers.local.settings import LocalSettings
 
+SPOOL = "spool"
+"""Below the state directory: what links lead to, a folder for each task that has not ended."""
+
+
+class LinkSettings(msgspec.Struct, frozen=True):
+    """What may be fetched from where; see `net.fetch.FetchTerms`."""
+
+    allowed: tuple[str, ...] = ()
+    most_bytes: int = 10 << 30
+    timeout_s: float = 3600.0
+    types: tuple[str, ...] = ("video/*", "audio/*")
+
 
 class WorkSettings(msgspec.Struct, frozen=True):
     """What a worker must know of the configuration. Travels as JSON; times in seconds, sizes in bytes."""
@@ -35,3 +47,6 @@ class WorkSettings(msgspec.Struct, frozen=True):
     output_pattern: str
     log_level: str
     log_format: str
+    spool: str = ""
+    """Folder for what links lead to, one below it for each task, until that has ended."""
+    links: LinkSettings = LinkSettings()

@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Protocol, TypedDict, Unpack
 
 from gsvrd.errors import ErrorFacts, ErrorKind, Snooze, TaskError
@@ -51,6 +52,15 @@ from gsvrd.pool.messages import (
 )
 
 PROGRESS_INTERVAL_S = 0.5
+STARVED = 0.9
+"""A worker that fails with more than this share of its memory limit in use is taken to have failed for that."""
+EXIT_OUT_OF_MEMORY = 86
+"""How a worker ends that had not even enough to say so."""
+OUT_OF_MEMORY = ErrorFacts(
+    ErrorKind.MEMORY,
+    "the worker reached its memory limit",
+    "Raise workers.memory_limit, or give this video a machine with more memory.",
+)
 _PR_SET_PDEATHSIG = 1
 _PLACE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO})
 
@@ -188,15 +198,25 @@ def _attempt(work: Work, assign: Assign, desk: Desk) -> Ending:
     except Snooze as snooze:
         return Snoozed(assign.task, assign.attempt, snooze.delay_s, str(snooze))
     except TaskError as error:
-        facts = error.facts
+        return Failed(assign.task, assign.attempt, error.facts, delay_s=error.delay_s)
     except MemoryError:
-        hint = "Raise workers.memory_limit, or give this video a machine with more memory."
-        facts = ErrorFacts(ErrorKind.MEMORY, "the worker reached its memory limit", hint)
+        facts = OUT_OF_MEMORY
     except OSError as error:
-        facts = _os_error(error)
+        facts = OUT_OF_MEMORY if error.errno == errno.ENOMEM or _is_starved() else _os_error(error)
     except Exception as error:  # noqa: BLE001 (an edge: whatever it was, it becomes a record and the worker goes on)
-        facts = _unknown(error)
+        facts = OUT_OF_MEMORY if _is_starved() else _unknown(error)
     return Failed(assign.task, assign.attempt, facts)
+
+
+def _is_starved() -> bool:
+    """Whether this process is about at its memory limit: native libraries have errors of their own for that."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft == resource.RLIM_INFINITY:
+        return False
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        return pages * resource.getpagesize() > STARVED * soft
+    return False
 
 
 def _os_error(error: OSError) -> ErrorFacts:
@@ -220,8 +240,12 @@ def main(connection: socket.socket, lifeline: socket.socket, maker: str, setting
     settle_signals()
     end_with_the_daemon(lifeline)
     _limit(limits)
-    with contextlib.suppress(HungUp):
+    try:
         serve(Channel(connection, blocking=True), resolve(maker)(settings), limits)
+    except HungUp:
+        pass
+    except MemoryError:
+        os._exit(EXIT_OUT_OF_MEMORY)
     # Native libraries keep threads and at-exit handlers that may crash or hang; there is nothing left to save.
     os._exit(0)
 

@@ -115,7 +115,7 @@ def front_matter(title: str, analysis: Analysis, facts: MediaFacts, context: Rep
     values = {
         "title": title,
         "source": context.source,
-        "duration": clock(facts.duration_s),
+        "duration": clock(facts.duration_s or analysis.duration_s),
         "language": analysis.language,
         "analyzer": context.analyzer,
         "template": context.template,
@@ -125,6 +125,8 @@ def front_matter(title: str, analysis: Analysis, facts: MediaFacts, context: Rep
         "task": context.task,
         "attempt": str(context.attempt),
     }
+    if not facts.sha256:  # a video that stayed where it is
+        del values["sha256"]
     quoted = {key: _Quoted(escape.fold(value)) for key, value in values.items()}
     body = yaml.dump(quoted, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"))
     return Markdown(f"---\n{body}---\n")
@@ -167,7 +169,9 @@ def _target(picture: Picture, assets: str) -> Markdown:
 
 
 def _file_facts(facts: MediaFacts, labels: Labels) -> list[str]:
-    """What the container says, one line each; what it does not say is left out."""
+    """What the container says, one line each; what it does not say is left out. Nothing of a video that is no file here."""
+    if not facts.sha256:
+        return []
     size = f"{facts.width}×{facts.height}" if facts.width else ""
     rate = f"{facts.fps:.4g} fps" if facts.fps else ""
     turned = f"{facts.rotation}°" if facts.rotation else ""

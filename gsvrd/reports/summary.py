@@ -148,6 +148,7 @@ def _lesson(lesson: Entry, batch: str, folder: str, labels: SummaryLabels) -> st
     shown = _link(title, lesson.report, folder) if lesson.report else escape.block(title)
     notes = [
         "" if title == video else escape.inline(video),
+        escape.inline(lesson.link) if lesson.link else "",
         "" if lesson.is_skipped else duration(lesson.seconds, labels),
         "" if lesson.report else labels.no_report,
         labels.is_skipped if lesson.is_skipped else "",
@@ -169,7 +170,7 @@ def _target(report: str, folder: str) -> Markdown:
 def _failure(failure: Failure, batch: str, labels: SummaryLabels) -> Iterator[str]:
     reason = escape.inline(failure.reason) or labels.no_reason
     attempts = labels.attempts[failure.attempts != 1].format(failure.attempts)
-    video = escape.inline(_video(failure.video, batch))
+    video = escape.inline(" · ".join(filter(None, [_video(failure.video, batch), failure.link])))
     yield f"- **{video}**{labels.bracket.format(attempts)} – {reason}"
     if hint := escape.inline(failure.what_to_do):
         yield f"  - {labels.what_to_do}{labels.joiner}{hint}"

@@ -1,9 +1,9 @@
 """CheckpointManager: snapshots of the state database, and the way back to one.
 
-A snapshot is one file in `state/checkpoints/`, and says itself what it is, in the row `snapshot` of its own table
-`service`: what lies beside a file can be lost, mixed up or be of another moment than the file; this is committed, checked
-and renamed with it. A snapshot was whole when it was made: the copy is checked before it gets its name, so that damage
-of the database never pushes out the good snapshots one by one.
+A snapshot is one file in `state/checkpoints/`, or in a directory that a batch has wished for. It says itself what it is, in
+the row `snapshot` of its own table `service`: what lies beside a file can be lost, mixed up or be of another moment than the
+file; this is committed, checked and renamed with it. A snapshot was whole when it was made: the copy is checked before it
+gets its name, so that damage of the database never pushes out the good snapshots one by one.
 
 `create` may run in any thread and process while the daemon writes; the daemon does it in a thread of its own
 (`daemon.snapshots`), `gsvrctl checkpoint` by hand. `restore` is only for the holder of the daemon's lock.
@@ -40,6 +40,7 @@ SNAPSHOT = "snapshot"
 
 _PART = ".part"
 _NAME = re.compile(r"([0-9]{6,})-[0-9]{8}T[0-9]{6}Z\.db")
+_STRAY = re.compile(f"{_NAME.pattern}{re.escape(_PART)}.*")
 _PATIENCE_S = 10.0
 _STEP_PAGES = 256
 """A megabyte."""
@@ -76,10 +77,11 @@ class Checkpoint:
 class CheckpointManager:
     """The snapshots of one database. Every method may be called from any thread; processes wait for each other."""
 
-    def __init__(self, database: Path, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Path, wall: Callable[[], float] = time.time, folder: Path | None = None) -> None:
+        """`folder` is another place than beside the database; it is made when there is something to put into it."""
         self._database = database
         self._wall = wall
-        self.folder = database.parent / FOLDER
+        self.folder = folder or database.parent / FOLDER
 
     # -- making ------------------------------------------------------------------------------------------------------
 
@@ -207,6 +209,7 @@ class CheckpointManager:
     def _alone(self) -> Iterator[None]:
         """One process at a time makes, removes or restores."""
         if not self.folder.is_dir():
+            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
             give_to_owner(self.folder, self.folder.parent)
         handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -217,9 +220,10 @@ class CheckpointManager:
             os.close(handle)
 
     def _sweep(self) -> None:
-        """Remove what interrupted copies left: nobody else makes one now."""
-        for stray in self.folder.glob(f"*{_PART}*"):
-            stray.unlink()
+        """Remove what interrupted copies left, and nothing of anybody else's: nobody else makes one now."""
+        for name in os.listdir(self.folder):
+            if _STRAY.fullmatch(name):
+                (self.folder / name).unlink()
 
     def _names(self) -> tuple[str, ...]:
         try:

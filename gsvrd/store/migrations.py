@@ -11,6 +11,7 @@ import sqlite3
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from gsvrd.store.decisions import TABLES as DECISIONS
 from gsvrd.store.outbox import OUTBOX
 from gsvrd.store.schema import STRANDED
 
@@ -216,7 +217,8 @@ _BATCHES = (
     """,
     "ALTER TABLE tasks ADD COLUMN batch INTEGER REFERENCES batches(id)",
     "CREATE INDEX tasks_batch ON tasks(batch, state)",
-    f"CREATE INDEX tasks_stranded ON tasks(id) WHERE {STRANDED}",
+    "CREATE INDEX tasks_stranded ON tasks(id) WHERE "
+    "(home = 'inbox' AND state IN ('completed', 'failed') OR home = 'failed' AND state = 'completed')",
     "CREATE INDEX tasks_deadly ON tasks(sha256) WHERE deaths > 0",
     # Tasks of a batch that is held wait for a time that never comes, so that they do not lie in the claim's way.
     """
@@ -285,6 +287,30 @@ def course_tables(db: Database) -> None:
 def outbox_tables(db: Database) -> None:
     """The other half of version 4: what webhooks are to be told."""
     for statement in OUTBOX:
+        db.conn.execute(statement)
+
+
+_LINKS = (
+    # A source that stays where it is does not show whether its failure record is written.
+    "ALTER TABLE tasks ADD COLUMN owes_record INTEGER NOT NULL DEFAULT 0",
+    # A list may be read twice.
+    "CREATE UNIQUE INDEX tasks_links ON tasks(batch, ino) WHERE home = 'link'",
+    "DROP INDEX tasks_stranded",
+    f"CREATE INDEX tasks_stranded ON tasks(id) WHERE {STRANDED}",
+)
+
+
+@MIGRATIONS()
+def link_tables(db: Database) -> None:
+    """Version 5: links of lists are tasks without a file."""
+    for statement in _LINKS:
+        db.conn.execute(statement)
+
+
+@MIGRATIONS()
+def decision_tables(db: Database) -> None:
+    """Version 5: how many workers there were, and why."""
+    for statement in DECISIONS:
         db.conn.execute(statement)
 
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from operator import attrgetter, itemgetter
 
 import msgspec
@@ -29,10 +30,12 @@ from gsvrd.store.schema import HELD, STRANDED
 OnLost = Callable[[], None]
 OnDone = Callable[[], None]
 OnRow = Callable[[int], None]
+May = Callable[[Task, Task], bool]
+"""Whether a task may start, and the first in line, which may be the same."""
 
 _TASK_COLUMNS = (
     "id, path, name, dev, ino, size, mtime_ns, attempt, spent, deaths, priority, created_at, report, home, batch, "
-    "options, key"
+    "options, key, url"
 )
 
 _ANALYSES_MOST, _PRUNE_EVERY = 2000, 100
@@ -41,8 +44,8 @@ _ANALYSES_MOST, _PRUNE_EVERY = 2000, 100
 _ADD = """
 INSERT INTO tasks
     (path, name, dev, ino, size, mtime_ns, state, priority, rank, created_at, change, changed_at, changed_by, why, batch,
-     options)
-VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, 'add', ?, ?, ?, ?, ?)
+     options, url)
+VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, 'add', ?, ?, ?, ?, ?, ?)
 ON CONFLICT (ino, size, mtime_ns) WHERE home IN ('inbox', 'kept')
     DO UPDATE SET path = excluded.path, name = excluded.name, dev = excluded.dev
     WHERE path <> excluded.path OR dev <> excluded.dev
@@ -50,8 +53,9 @@ ON CONFLICT (ino, size, mtime_ns) WHERE home IN ('inbox', 'kept')
 _ADD_ELSEWHERE = """
 INSERT OR IGNORE INTO tasks
     (path, name, dev, ino, size, mtime_ns, home, state, priority, rank, created_at, change, changed_at, changed_by, why,
-     batch, options)
-VALUES (?, ?, ?, ?, ?, ?, 'elsewhere', 'pending', ?, ?, ?, 'add', ?, ?, ?, ?, ?)
+     batch, options, url)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?1 = x'', 'link', 'elsewhere'), 'pending', ?7, ?8, ?9, 'add', ?10, ?11, ?12, ?13, ?14,
+    ?15)
 """
 # A folder is refused once, though its size and time change with what is in it.
 _REFUSE = """
@@ -75,7 +79,7 @@ WHERE id = ? AND state = 'running' AND attempt = ?
 """
 _FAIL = """
 UPDATE tasks SET state = 'failed', outcome = ?, error = ?, sha256 = coalesce(?, sha256), spent = spent + 1,
-    deaths = deaths + ?, report = NULL, worker = NULL,
+    deaths = deaths + ?, report = NULL, worker = NULL, owes_record = home = 'elsewhere',
     change = 'fail', changed_at = ?, changed_by = ?, why = ?
 WHERE id = ? AND state = 'running' AND attempt = ?
 """
@@ -96,7 +100,7 @@ UPDATE tasks SET state = 'cancelled', outcome = iif(state = 'running', 'cancelle
 WHERE id = ? AND state IN ('pending', 'running')
 """
 _REQUEUE = """
-UPDATE tasks SET state = 'pending', outcome = NULL, error = NULL, spent = 0, deaths = 0, due_at = NULL,
+UPDATE tasks SET state = 'pending', outcome = NULL, error = NULL, spent = 0, deaths = 0, due_at = NULL, owes_record = 0,
     change = 'requeue', changed_at = ?, changed_by = ?, why = ?
 WHERE id = ? AND state IN ('failed', 'cancelled')
 """
@@ -121,6 +125,16 @@ UPDATE tasks SET batch = ?1, options = ?2, priority = priority + ?3, rank = rank
         WHEN due_at = {HELD} THEN NULL ELSE due_at END
 WHERE path = ?5 AND home = 'inbox' AND state = 'pending'
 """  # noqa: S608 (a constant)
+# Each by the index that keeps it unique.
+_MET = """
+SELECT state, ifnull(reused, ifnull(report, '')) FROM tasks WHERE batch = ? AND ino = ? AND size = ? AND mtime_ns = ?
+"""
+_MET_ELSEWHERE = f"{_MET} AND home = 'elsewhere'"
+_MET_LINK = f"{_MET} AND home = 'link'"
+_TAKEN_AWAY = """
+SELECT name, state, ifnull(reused, ifnull(report, '')) FROM tasks
+WHERE batch = ? AND home IN ('archive', 'failed', 'gone') AND state <> 'cancelled' ORDER BY id
+"""
 _EXPECT = "INSERT OR REPLACE INTO expected (path, batch, options) VALUES (?, ?, ?)"
 _EXPECT_NO_MORE = "DELETE FROM expected WHERE path = ?"
 # Whoever holds a batch for one reason leaves alone what another has held for another.
@@ -132,7 +146,8 @@ _REST_SAYS = """
 SELECT b.name, t.options FROM batches b JOIN tasks t ON t.batch = b.id WHERE b.id = ? ORDER BY t.id DESC LIMIT 1
 """
 _SECOND_CHANCE = """
-SELECT id, options FROM tasks WHERE batch = ? AND state = 'failed' AND change = 'fail' AND home IN ('failed', 'elsewhere')
+SELECT id, options FROM tasks
+WHERE batch = ? AND state = 'failed' AND change = 'fail' AND home IN ('failed', 'elsewhere', 'link')
     AND NOT EXISTS (SELECT 1 FROM events e WHERE e.task = tasks.id AND e.change = 'requeue' AND e.actor = 'daemon')
 """
 _WANT = "UPDATE tasks SET key = ? WHERE id = ? AND state = 'running' AND attempt = ?"
@@ -158,7 +173,8 @@ _HURRY = f"UPDATE tasks SET due_at = NULL WHERE state = 'pending' AND change = '
 _PROMOTE = "UPDATE tasks SET due_at = NULL WHERE state = 'pending' AND due_at <= ?"
 _ADVANCE = "UPDATE tasks SET due_at = due_at - ? WHERE state = 'pending' AND due_at < ?"
 _RESERVE = "UPDATE tasks SET report = ?, reused = NULL WHERE id = ? AND state = 'running' AND attempt = ?"
-_MOVED = "UPDATE tasks SET home = ?, path = coalesce(?, path) WHERE id = ?"
+_MOVED = "UPDATE tasks SET home = ?, path = coalesce(?, path), owes_record = 0 WHERE id = ?"
+_LEAVE_BATCH = "UPDATE tasks SET batch = NULL WHERE id = ? AND state = 'cancelled' AND home = 'gone'"
 _PROGRESS = "UPDATE attempts SET stage = ?, fraction = ? WHERE task = ? AND number = ? AND ended_at IS NULL"
 _KEEP = """
 INSERT INTO stages (task, stage, attempt, made_at, result)
@@ -182,10 +198,12 @@ INSERT INTO service (key, value, changed_at) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at
 """
 
-_values = attrgetter(*(field.name for field in fields(NewTask)))
+_values = attrgetter("path", "name", "dev", "ino", "size", "mtime_ns")
 """The first columns of a new row. `dataclasses.astuple` copies each value: it costs as much as the insertion itself."""
 
 _WINDOW_MIN, _WINDOW_MAX = 8, 512
+LOOK_AHEAD = 40
+"""So many tasks in line are looked at for one that may start, when the first may not."""
 
 
 @dataclass(slots=True)
@@ -197,6 +215,8 @@ class _Window:
     """Given out in this turn, claim not committed yet."""
     stale: bool = True
     exhausted: bool = False
+    refused: bool = False
+    """None of the first ones may start now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,16 +275,37 @@ class TaskQueue:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def ready(self) -> Task | None:
-        """The next task in line, to be claimed in this turn; None when nothing waits for a worker."""
+    def ready(self, may: May | None = None) -> Task | None:
+        """The next task in line, to be claimed in this turn; None when nothing waits for a worker.
+
+        `may` is asked whether a task may start, with the first in line; of the first 40 the first is given that may.
+        """
         window = self._window
+        window.refused = False
         if not window.tasks and not (window.exhausted and not window.stale):
             self._read_ahead()
         if not window.tasks:
             return None
-        task = window.tasks.popleft()
+        index = 0 if may is None else self._first_that(may)
+        if index is None:
+            window.refused = True
+            return None
+        task = window.tasks[index]
+        del window.tasks[index]
         window.handed.add(task.id)
         return task
+
+    def _first_that(self, may: May) -> int | None:
+        window, seen = self._window, 0
+        while True:
+            head = window.tasks[0]
+            for index, task in enumerate(islice(window.tasks, seen, LOOK_AHEAD), seen):
+                if may(task, head):
+                    return index
+            seen = len(window.tasks)
+            if seen >= LOOK_AHEAD or window.exhausted:
+                return None
+            self._read_ahead(LOOK_AHEAD)
 
     def leave_out(self, batches: frozenset[int]) -> None:
         """`ready` gives no task of these batches."""
@@ -273,10 +314,10 @@ class TaskQueue:
             self._window.tasks.clear()
             self._window.stale = True
 
-    def _read_ahead(self) -> None:
+    def _read_ahead(self, least: int = _WINDOW_MIN) -> None:
         window = self._window
         handed = len(window.handed)
-        limit = min(_WINDOW_MAX, max(_WINDOW_MIN, 2 * handed))
+        limit = min(_WINDOW_MAX, max(least, 2 * handed))
         rows = self._conn.execute(
             f"SELECT {_TASK_COLUMNS} FROM tasks WHERE state = 'pending' AND due_at IS NULL"  # noqa: S608 (constants)
             f"{_but(self._left_out)} ORDER BY rank, id LIMIT ?",
@@ -289,7 +330,18 @@ class TaskQueue:
     @property
     def is_unread(self) -> bool:
         """Whether `ready` may know of more than it has said: worth a call when a worker is free."""
-        return bool(self._window.tasks) or self._window.stale or not self._window.exhausted
+        window = self._window
+        return window.stale or (not window.refused and (bool(window.tasks) or not window.exhausted))
+
+    def in_line(self, most: int) -> list[tuple[int, str, int]]:
+        """What could start now, at the most so many tasks: batch (0 is none), options, and how many are alike."""
+        rows = self._conn.execute(
+            "SELECT ifnull(batch, 0) AS batch, options, count(*) FROM (SELECT batch, options FROM tasks"  # noqa: S608
+            f" WHERE state = 'pending' AND due_at IS NULL{_but(self._left_out)} ORDER BY rank, id LIMIT ?)"
+            " GROUP BY 1, 2",
+            (most,),
+        )
+        return list(rows)
 
     def next_due(self) -> float | None:
         """Wall time at which the next waiting task becomes ready; None when none waits."""
@@ -413,6 +465,18 @@ class TaskQueue:
         row = self._conn.execute("SELECT state FROM tasks WHERE id = ?", (task,)).fetchone()
         return row is not None and row[0] in (TaskState.PENDING, TaskState.RUNNING)
 
+    def failed_below(self, folder: bytes) -> list[tuple[int, bytes, tuple[int, int, int, int]]]:
+        """Failed tasks whose source was moved to failed/ and whose path is below `folder` all the same.
+
+        Number, path, and device, inode, size and time of the file.
+        """
+        rows = self._conn.execute(
+            "SELECT id, path, dev, ino, size, mtime_ns FROM tasks"
+            " WHERE state = 'failed' AND home = 'failed' AND substr(path, 1, ?) = ?",
+            (len(folder) + 1, folder + b"/"),
+        )
+        return [(row[0], bytes(row[1]), row[2:]) for row in rows]
+
     def running(self) -> list[Task]:
         """Tasks in state running; at start, those of a daemon that died."""
         rows = self._conn.execute(
@@ -446,12 +510,13 @@ class TaskQueue:
     ) -> None:
         """A settled video enters; if its file is queued already, only its name is brought up to date.
 
-        `points` are added to the priority its size gives it; `elsewhere`: it lies outside the inbox and stays there.
+        `points` are added to the priority its size gives it; `elsewhere`: it lies outside the inbox and stays there, or is a
+        link that is no file at all.
         """
         now = self._clock.wall()
         priority = self.priorities.priority(new.size) + points
         rank = self.priorities.rank(priority, now)
-        values = (*_values(new), priority, rank, now, now, self._actor, why, batch, options)
+        values = (*_values(new), priority, rank, now, now, self._actor, why, batch, options, new.url or None)
         self._note(_ADD_ELSEWHERE if elsewhere else _ADD, values)
 
     def refuse(self, new: NewTask, error: ErrorFacts, on_row: OnRow) -> None:
@@ -529,7 +594,14 @@ class TaskQueue:
     def cancel(self, task: int, why: str, on_lost: OnLost | None = None) -> None:
         """No longer wanted; the attempt number moves on with the next claim, so a late result is dropped."""
         self._note(_CANCEL, (self._clock.wall(), self._actor, why, task), on_lost)
+        self._staged.add(task)  # by whichever process
         self._forget_stages(task)
+
+    def supersede(self, task: int, why: str) -> None:
+        """Another file has taken the place of its source: it is cancelled, and no video of its batch any more."""
+        self.cancel(task, why)
+        self.moved(task, Home.GONE)
+        self._note(_LEAVE_BATCH, (task,))
 
     def requeue(self, task: int, why: str, on_lost: OnLost | None = None) -> None:
         """An operator tries again, from the start; what the content did to workers is forgotten."""
@@ -626,6 +698,20 @@ class TaskQueue:
         if row is not None:
             self._keep_back(row[0])
         return True
+
+    def met_before(self, batch: int, new: NewTask) -> tuple[str, str] | None:
+        """State and report of the same link, or the same file outside the inbox, in a batch; None when it is new there."""
+        sql = _MET_ELSEWHERE if new.path else _MET_LINK
+        row = self._conn.execute(sql, (batch, new.ino, new.size, new.mtime_ns)).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def taken_away(self, batch: int) -> dict[str, tuple[str, str]]:
+        """State and report of tasks of a batch whose files have left the inbox since, by name."""
+        return {name: (state, report) for name, state, report in self._conn.execute(_TAKEN_AWAY, (batch,))}
+
+    def expect(self, path: bytes, batch: int, options: str) -> None:
+        """A manifest names a file outside the inbox: it is queued once it has settled."""
+        self._note(_EXPECT, (path, batch, options))
 
     def expected(self) -> dict[bytes, tuple[int, str]]:
         """Batch and options of files that a manifest has named and that have not come yet, by path."""

@@ -101,6 +101,23 @@ class Reading:
             "SELECT id AS batch, name, hold AS reason FROM batches WHERE hold <> '' ORDER BY id DESC LIMIT 10"
         )
 
+    def webhooks(self) -> Row:
+        """How many messages wait or were given up; nothing in a database that is older than webhooks."""
+        if not self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'outbox'"):
+            return {"pending": 0, "oldest_at": None, "dead": 0, "last_dead": None}
+        from gsvrd.store.outbox import summary
+
+        return summary(self.conn)
+
+    def last_sign(self) -> float | None:
+        """When a daemon wrote something last, UTC epoch seconds: a fact about itself, or a change of a task."""
+        # What gsvrctl writes says nothing about the daemon; of the newest changes it made some, never all.
+        facts = self.conn.execute("SELECT max(changed_at) FROM service WHERE key <> 'pause'").fetchone()[0]
+        changes = self.conn.execute(
+            "SELECT max(at) FROM (SELECT at, actor FROM events ORDER BY id DESC LIMIT 100) WHERE actor <> 'gsvrctl'"
+        ).fetchone()[0]
+        return max((at for at in (facts, changes) if at is not None), default=None)
+
     def service(self, key: str) -> Any:
         """A fact the daemon stored about itself; None when it has not."""
         row = self.conn.execute("SELECT value FROM service WHERE key = ?", [key]).fetchone()

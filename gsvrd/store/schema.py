@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 4
-STRANDED = "(home = 'inbox' AND state IN ('completed', 'failed') OR home = 'failed' AND state = 'completed')"
-"""Tasks that have ended and whose source is not where it belongs: a crash came before the move."""
+SCHEMA_VERSION = 5
+STRANDED = (
+    "(home = 'inbox' AND state IN ('completed', 'failed') OR home = 'failed' AND state = 'completed'"
+    " OR home = 'link' AND state = 'failed' AND path = x'' OR owes_record)"
+)
+"""Tasks that have ended and whose source is not where it belongs, or no record: a crash came before that."""
 HELD = 9e15
-"""The `due_at` of a task whose batch is held, after every clock that is set; the triggers below have it, too."""
+"""The `due_at` of a task whose batch is held, after every clock that is set; the triggers in `migrations` have it, too."""
 
 
 def migrate(conn: sqlite3.Connection) -> None:

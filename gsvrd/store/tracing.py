@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gsvrd.model import Home, TaskState
+from gsvrd.policy.links import parse_link
 from gsvrd.store.reading import Row, open_for_reading
 
 MOST = 20
@@ -32,6 +33,11 @@ ORDER BY id DESC
 _BEFORE = """
 SELECT count(*) FROM tasks WHERE state = 'pending' AND due_at IS NULL AND (rank < ?1 OR (rank = ?1 AND id < ?2))
 """
+_AWAITED = """
+SELECT e.path, e.batch, b.name AS batch_name, e.options FROM expected e LEFT JOIN batches b ON b.id = e.batch
+WHERE e.path = ?1 OR e.path = ?2 OR substr(e.path, -length(?3)) = ?3 ORDER BY e.path = ?1 DESC, e.path LIMIT 1
+"""
+_LISTED = "SELECT id AS number, name FROM batches WHERE kind = 'manifest' AND name = ? ORDER BY id DESC LIMIT 1"
 # A folder's size and time change with what is in it.
 _OF_FILE = """
 SELECT * FROM tasks WHERE home IN ('inbox', 'kept') AND ino = ?1
@@ -67,7 +73,7 @@ class Tracing:
         return next(iter(self._rows("SELECT * FROM tasks WHERE id = ?", number)), None)
 
     def named(self, word: str) -> list[Row]:
-        """The tasks `word` means: a number, a name, a path, or a name's end from a `/` on. Newest first.
+        """The tasks `word` means: a number, a link, a name, a path, or a name's end from a `/` on. Newest first.
 
         Only when no name or path is `word` as a whole are those taken that end with it.
         """
@@ -75,7 +81,15 @@ class Tracing:
             # Text as SQLite compares it: a longer figure than a row can have is no task, and no error either.
             found = self.task(int(word)) if len(word) < len(_LARGEST_ID) else None
             return [found] if found else self._named(word)
-        return self._named(word)
+        return self._linked(word) or self._named(word)
+
+    def _linked(self, word: str) -> list[Row]:
+        """By the address as somebody would copy it, its query and all."""
+        try:
+            url = parse_link(word).url if "://" in word else ""
+        except ValueError:
+            return []
+        return self._rows("SELECT * FROM tasks WHERE url = ? ORDER BY id DESC", url) if url else []
 
     def _named(self, word: str) -> list[Row]:
         raw = os.fsencode(word)
@@ -108,6 +122,30 @@ class Tracing:
         row = self.conn.execute("SELECT hold FROM batches WHERE id = ?", (task["batch"],)).fetchone()
         return row[0] if row else ""
 
+    def batch(self, task: Row) -> Row | None:
+        """Number and name of the batch a task came with."""
+        if task.get("batch") is None:
+            return None
+        return next(iter(self._rows("SELECT id AS number, name FROM batches WHERE id = ?", task["batch"])), None)
+
+    def listed(self, name: str) -> Row | None:
+        """Number and name of the newest batch that came as a list of this name."""
+        return next(iter(self._rows(_LISTED, name)), None)
+
+    def awaited(self, word: bytes, path: bytes | None) -> Row | None:
+        """A video that a list names and that has not come: by its path, or the end of it from a `/` on."""
+        if not self._has_expected():
+            return None
+        return next(iter(self._rows(_AWAITED, path or b"", os.path.abspath(word), b"/" + word)), None)
+
+    def missing(self, batch: int) -> list[bytes]:
+        """The videos of a list that have not come."""
+        return [row["path"] for row in self._rows("SELECT path FROM expected WHERE batch = ? ORDER BY path", batch)]
+
+    def _has_expected(self) -> bool:
+        """Not so in a database that no daemon of this version has opened yet."""
+        return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'expected'"))
+
     def stages(self, task: int) -> list[Row]:
         """The finished stages that the next attempt need not do again."""
         return self._rows("SELECT stage, attempt, made_at FROM stages WHERE task = ? ORDER BY made_at", task)
@@ -137,6 +175,8 @@ def retry_problem(task: Row) -> Problem | None:
         return Problem("refused", f"it was refused: {task['why']}", error.get("hint", ""))
     if task["home"] == Home.GONE:
         return Problem("gone", "its file was taken away or replaced", _DROP_AGAIN)
+    if task["home"] == Home.LINK:
+        return None
     return _source_problem(task)
 
 

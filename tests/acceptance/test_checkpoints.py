@@ -267,3 +267,61 @@ def grow(path: Path) -> None:
     with closing(sqlite3.connect(path)) as conn, conn:
         conn.execute("CREATE TABLE ballast (data BLOB)")
         conn.executemany("INSERT INTO ballast VALUES (randomblob(1000000))", [()] * 60)
+
+
+# -- of a batch ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_has_its_snapshots_where_it_wants_them_and_they_can_be_restored(daemon: Daemon, sample: Path) -> None:
+    inbox, backup = daemon.home / "inbox", daemon.home / "backup"
+    daemon.configure("checkpoint:\n  roots: [backup]\n")
+    for course, folder in (("algebra", backup / "algebra"), ("physics", daemon.home)):
+        (inbox / course).mkdir()
+        (inbox / course / "gsvrd.yaml").write_text(f"checkpoint_dir: {folder}\ncheckpoint_interval_s: 3600\n")
+        daemon.drop(sample, f"{course}/1.mp4")
+    daemon.start()
+    daemon.until_counts(completed=1, pending=1)
+    held = json.loads(daemon.ctl("status", "--json").stdout)["held"]
+    assert "checkpoint.roots" in str(held)
+    assert "physics/gsvrd.yaml: checkpoint_dir" in str(held)
+
+    def listed() -> list[dict[str, Any]]:
+        found = daemon.ctl("checkpoint", "list", str(backup / "algebra"), "--json")
+        return list(json.loads(found.stdout)) if found.returncode == 0 else []
+
+    eventually(listed)
+    (made,) = listed()
+    assert (made["reason"], made["counts"]["completed"]) == ("end of a batch", 1)
+    daemon.stop()
+    assert daemon.ctl("checkpoint", "verify", str(backup / "algebra")).returncode == 0
+    for path in (daemon.home / "state").glob("gsvrd.db*"):
+        path.unlink()
+    restored = daemon.ctl("checkpoint", "restore", str(backup / "algebra" / made["name"]), "--json")
+    assert restored.returncode == 0, restored.stderr
+    assert json.loads(daemon.ctl("status", "--json").stdout)["counts"]["completed"] == 1
+
+
+# -- while the daemon runs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["removed", "replaced"])
+def test_a_database_that_goes_away_under_the_daemon_ends_it_and_the_next_start_goes_on(
+    daemon: Daemon, sample: Path, way: str
+) -> None:
+    daemon.start()
+    daemon.drop(sample, "before.mp4")
+    daemon.until_counts(completed=1)
+    create(daemon)
+    if way == "removed":
+        database(daemon).unlink()
+    else:
+        other = database(daemon).with_name("other")
+        other.write_bytes(database(daemon).read_bytes())
+        other.replace(database(daemon))
+    daemon.drop(sample, "after.mp4")
+    assert daemon.process is not None
+    assert daemon.process.wait(60) == os.EX_IOERR
+    assert f"{way}" in next(event["error"] for event in daemon.events if event["event"] == "database_gone")
+    assert "Traceback" not in daemon.log
+    daemon.start()
+    daemon.until_counts(completed=2)

@@ -53,7 +53,7 @@ def test_status_has_the_documented_fields(daemon: Daemon) -> None:
     assert facts["reason"] == ""
     assert facts["pid"] == daemon.pid
     assert set(facts["counts"]) == {"pending", "running", "completed", "failed", "cancelled"}
-    assert set(facts["workers"]) == {"up", "busy", "pids"}
+    assert set(facts["workers"]) == {"up", "busy", "pids", "target", "hand", "min", "max", "cap", "note"}
     assert facts["running"] == []
     assert facts["last_errors"] == []
     assert facts["analyzer"] == "probe"
@@ -76,6 +76,22 @@ def test_status_works_with_the_daemon_down_and_says_so_by_exit_code(daemon: Daem
     killed = daemon.ctl("status")
     assert killed.returncode == 3
     assert "without a word" in killed.stdout
+    assert "its last sign of life" in killed.stdout
+    facts = json.loads(daemon.ctl("status", "--json").stdout)
+    assert (facts["since"], facts["last_sign_at"] > 0) == (None, True)
+
+
+def test_a_home_that_is_not_there_is_never_made(daemon: Daemon) -> None:
+    slip = Daemon(daemon.home / "slip of the pen")
+    for words in (["status"], ["pause"], ["plan"], ["why", "a.mp4"], ["retry", "--failed"]):
+        done = slip.ctl(*words)
+        assert (done.returncode, str(slip.home) in done.stderr) == (os.EX_NOINPUT, True), words
+    for verb in ("run", "check"):
+        done = subprocess.run(
+            [BIN / "gsvrd", verb, "--home", slip.home], capture_output=True, text=True, env=environment(), timeout=60
+        )
+        assert (done.returncode, str(slip.home) in done.stderr) == (os.EX_CONFIG, True), done.stderr
+    assert not slip.home.exists()
 
 
 def test_pause_is_confirmed_survives_a_restart_and_resume_goes_on(daemon: Daemon, sample: Path) -> None:
@@ -160,7 +176,7 @@ def test_hup_takes_a_good_configuration_and_keeps_the_old_one_over_a_bad_one(dae
     daemon.configure("workers: {max: 1}\n")
     daemon.start()
     assert daemon.status()["workers"]["up"] == 1
-    daemon.configure("workers: {max: 3}\n")
+    daemon.configure("workers: {min: 3, max: 3}\n")
     daemon.signal(signal.SIGHUP)
     eventually(lambda: daemon.status()["workers"]["up"] == 3)
     daemon.configure("workers: {max: 0}\n")

@@ -138,3 +138,47 @@ def test_options_that_are_mended_do_not_end_a_pause(daemon: Daemon, sample: Path
     daemon.ctl("batch", "physics", "resume")
     daemon.until_counts(completed=2)
     assert 'template: "study_notes"' in (daemon.home / "reports" / "physics" / "a.md").read_text()
+
+
+def test_a_list_that_is_read_again_says_which_videos_it_skips(daemon: Daemon, sample: Path) -> None:
+    inbox, shelf = daemon.home / "inbox", daemon.home / "shelf"
+    shelf.mkdir()
+    shutil.copy(sample, shelf / "a.mp4")
+    daemon.configure("intake:\n  roots: [shelf]\n")
+    daemon.start()
+    daemon.drop(sample, "b.mp4")
+    text = f"path,priority\n{shelf / 'a.mp4'},1\nb.mp4,1\n"
+    (inbox / "term.csv").write_text(text)
+    daemon.until_counts(completed=2)
+    errors = inbox / "term.csv.errors.txt"
+    eventually(lambda: not (inbox / "term.csv").exists())
+    (inbox / "term.csv").write_text(text)
+    eventually(lambda: errors.exists() and "term.csv:2" in errors.read_text())
+    first = errors.read_text().splitlines()[0]
+    assert "is skipped: it was done before (" in first
+    assert first.endswith("a list of another name has it done again")
+    assert rows(daemon, "SELECT count(*) FROM tasks") == [(2,)]
+
+
+def test_a_source_that_is_refused_at_the_door_is_told_to_who_wants_to_know(daemon: Daemon, sample: Path) -> None:
+    inbox = daemon.home / "inbox"
+    (inbox / "physics").mkdir()
+    (inbox / "physics" / "gsvrd.yaml").write_text("webhook_url: https://example.org/told\n")
+    daemon.start()
+    (inbox / "physics" / "a.mp4").symlink_to(sample)
+    daemon.until_counts(failed=1)
+    eventually(lambda: rows(daemon, "SELECT event, url FROM outbox") == [("task.failed", "https://example.org/told")])
+
+
+def test_a_list_that_names_what_was_taken_away_says_that_it_was_done(daemon: Daemon, sample: Path) -> None:
+    inbox = daemon.home / "inbox"
+    daemon.start()
+    (inbox / "term.txt").write_text("b.mp4\n")
+    eventually(lambda: not (inbox / "term.txt").exists())
+    daemon.drop(sample, "b.mp4")
+    daemon.until_counts(completed=1)
+    eventually(lambda: not (inbox / "b.mp4").exists())
+    (inbox / "term.txt").write_text("b.mp4\n")
+    eventually(lambda: (inbox / "term.txt.errors.txt").exists())
+    assert "'b.mp4' is skipped: it was done before (b.md)" in (inbox / "term.txt.errors.txt").read_text()
+    assert rows(daemon, "SELECT count(*) FROM expected") == [(0,)]

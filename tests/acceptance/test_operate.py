@@ -220,6 +220,52 @@ def test_why_says_why_a_file_has_no_task(
     assert daemon.ctl("why", "nothing.mp4").returncode == 66
 
 
+def test_why_knows_lists_the_videos_they_wait_for_and_options_of_folders(daemon: Daemon, sample: Path) -> None:
+    inbox = daemon.home / "inbox"
+    daemon.configure("language: zh\n")
+    (inbox / "course").mkdir()
+    (inbox / "course" / "gsvrd.yaml").write_text("template: poem\n")
+    (inbox / "course" / "term.csv").write_text("path,priority\nlate.mp4,-5\nb.mp4,high\n")
+    facts = told(daemon, "why", "course/term.csv")
+    assert (facts["list"]["code"], len(facts["list"]["problems"])) == ("list_waits", 1)
+    assert "poem" not in facts["list"]["message"]
+    (inbox / "course" / "gsvrd.yaml").write_text("priority: high\n")
+    assert told(daemon, "why", "course/gsvrd.yaml")["file"]["code"] == "options_wrong"
+    (inbox / "course" / "gsvrd.yaml").write_text("template: study_notes\n")
+    assert "template" in told(daemon, "why", "course/gsvrd.yaml")["file"]["message"]
+    daemon.start()
+    eventually(lambda: (daemon.home / "archive" / "course" / "term.csv").exists())
+    for word in ("course/term.csv", str(daemon.home / "archive" / "course" / "term.csv")):
+        listed = told(daemon, "why", word)["list"]
+        assert (listed["code"], listed["missing"]) == ("list_read", [str(inbox / "course" / "late.mp4")])
+        assert listed["problems"] == ["term.csv:3: priority: found 'high'; allowed: a whole number from -1000 to 1000"]
+    errors = daemon.home / "inbox" / "course" / "term.csv.errors.txt"
+    assert told(daemon, "why", str(errors))["file"]["code"] == "list_errors"
+    awaited = told(daemon, "why", "late.mp4")
+    assert (awaited["task"], awaited["awaited"]["batch_name"], awaited["error"]) == (None, "term", None)
+    assert "has not come yet" in daemon.ctl("why", "late.mp4").stdout
+    daemon.drop(sample, "course/late.mp4")
+    daemon.until_counts(completed=1)
+    task = told(daemon, "why", "late.mp4")["task"]
+    assert {one["name"]: (one["value"], one["origin"].rpartition("/")[2]) for one in task["options"]} == {
+        "language": ("zh", "gsvrd.yaml:1"),
+        "priority": (-5, "term.csv:2"),
+        "template": ("study_notes", "gsvrd.yaml"),
+    }
+    assert "template: study_notes (said in course/gsvrd.yaml)" in daemon.ctl("why", "late.mp4").stdout
+    assert told(daemon, "why", "course/term.csv")["list"]["missing"] == []
+
+
+def test_a_word_that_means_nothing_is_told_as_json_in_one_shape(daemon: Daemon) -> None:
+    daemon.start()
+    error = told(daemon, "why", "nonsense", code=66)["error"]
+    assert set(told(daemon, "show", "nonsense", code=66)["error"]) == set(error)
+    (result,) = told(daemon, "retry", "nonsense", code=66)["results"]
+    assert (error["code"], result["code"]) == ("unknown", "unknown")
+    assert set(error) <= set(result)
+    assert error["asked"] == result["asked"] == "nonsense"
+
+
 def test_why_tells_a_new_file_from_the_finished_one_of_the_same_name(daemon: Daemon, sample: Path) -> None:
     daemon.start()
     daemon.drop(sample, "a.mp4")
@@ -263,9 +309,18 @@ def test_every_field_of_the_json_is_documented(daemon: Daemon, sample: Path) -> 
     daemon.stop()
     daemon.drop(sample, "b.mp4")
     task, file = told(daemon, "why", "1"), told(daemon, "why", "b.mp4")
+    (daemon.home / "inbox" / "c.csv").write_text("path\nd.mp4\n")
+    listed, unknown = told(daemon, "why", "c.csv"), told(daemon, "why", "nonsense", code=66)
     operated = told(daemon, "retry", "1", "--dry-run")
     groups = [task, task["task"], task["task"]["now"], task["task"]["where"], task["task"]["cost"]]
-    groups += [*task["task"]["timeline"], file["file"], operated, *operated["results"]]
+    groups += [
+        *task["task"]["timeline"],
+        file["file"],
+        listed["list"],
+        unknown["error"],
+        operated,
+        *operated["results"],
+    ]
     names = {name for group in groups for name in group}
     assert {name for name in names if f"`{name}`" not in PAGE} == set()
 

@@ -51,6 +51,13 @@ def test_an_unknown_point_is_a_usage_error(tmp_path: Path) -> None:
     assert "publish.linkd" in ran.stderr
 
 
+def test_the_points_are_listed_and_nothing_is_done(tmp_path: Path) -> None:
+    ran = selftest(tmp_path, "--list-points")
+    assert [line.split()[0] for line in ran.stdout.splitlines()] == list(POINTS)
+    assert json.loads(selftest(tmp_path, "--list-points", "--json").stdout) == dict(POINTS)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_point_that_is_not_reached_fails_the_selftest(tmp_path: Path) -> None:
     """With an inbox that is never looked at nobody comes to any point."""
     ran = selftest(tmp_path, "--points", "accept.durable", PYTHONPATH=str(idle_program(tmp_path)))

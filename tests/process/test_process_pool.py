@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,6 +29,17 @@ def pool() -> Iterator[ProcessPool]:
     eventually(lambda: made.events() == [] and made.free() == 1)
     yield made
     made.close()
+
+
+def heard(pool: ProcessPool, count: int) -> list[Event]:
+    said: list[Event] = []
+
+    def enough() -> bool:
+        said.extend(pool.events())
+        return len(said) >= count
+
+    eventually(enough)
+    return said
 
 
 def end_of(pool: ProcessPool, name: str, timeout_s: float = 0.0) -> Event:
@@ -69,8 +81,82 @@ def test_memory_beyond_the_limit_fails_the_task_cleanly_and_the_worker_is_replac
     event = end_of(pool, "hog:")
     assert isinstance(event, Failed)
     assert event.error.kind is ErrorKind.MEMORY
+    assert pool.free() == 0  # it is on its way out: a task it got now would die with it
     eventually(lambda: pool.events() == [] and pool.free() == 1 and pool.workers()[0].pid != before)
     assert end_of(pool, "done:") == Finished(1, 1)
+
+
+def test_an_attempt_may_have_as_much_memory_as_it_was_given_and_no_more(pool: ProcessPool) -> None:
+    pool.assign(Assign(1, 1, name="eat:100", memory_bytes=120 << 20))
+    assert isinstance(heard(pool, 1)[0], Failed)
+    eventually(lambda: pool.events() == [] and pool.free() == 1)
+    pool.assign(Assign(2, 1, name="eat:20", memory_bytes=120 << 20))
+    assert heard(pool, 1) == [Finished(2, 1, sha256="20")]
+    eventually(lambda: pool.free() == 1)
+    # What the one before was given is not the next one's: without a figure of its own any worker's limit holds.
+    pool.assign(Assign(3, 1, name="eat:150"))
+    assert heard(pool, 1) == [Finished(3, 1, sha256="150")]
+
+
+@pytest.mark.parametrize(("before", "after", "ends_well"), [(60, 240, True), (240, 60, False)])
+def test_the_limit_of_a_running_attempt_can_be_raised_and_lowered(
+    pool: ProcessPool, tmp_path: Path, before: int, after: int, ends_well: bool
+) -> None:
+    gate = tmp_path / "gate"
+    pool.assign(Assign(1, 1, name=f"eat:100@{gate}", memory_bytes=before << 20))
+    heard(pool, 1)
+    pid = pool.workers()[0].pid
+    pool.limit_memory(1, after << 20)
+    assert resource.prlimit(pid, resource.RLIMIT_DATA)[0] == after << 20
+    gate.touch()
+    event = heard(pool, 1)[-1]
+    assert isinstance(event, Finished) is ends_well
+    if isinstance(event, Failed):
+        assert event.error.kind is ErrorKind.MEMORY
+
+
+def test_the_limit_of_an_attempt_that_is_gone_concerns_nobody(pool: ProcessPool) -> None:
+    ours, theirs = resource.getrlimit(resource.RLIMIT_DATA), pool.workers()[0].pid
+    before = resource.prlimit(theirs, resource.RLIMIT_DATA)
+    pool.limit_memory(77, 1 << 20)
+    assert resource.prlimit(theirs, resource.RLIMIT_DATA) == before
+    assert resource.getrlimit(resource.RLIMIT_DATA) == ours
+
+
+def test_there_are_never_more_workers_than_were_asked_for_whatever_is_changed(
+    pool: ProcessPool, tmp_path: Path
+) -> None:
+    """Also while those that are to go still work, and those with new settings are wanted."""
+    gate = tmp_path / "gate"
+    pool.resize(3)
+    eventually(lambda: pool.events() == [] and pool.free() == 3)
+    for task in range(3):
+        pool.assign(Assign(task, 1, name=f"wait:{gate}"))
+    before = {worker.pid for worker in pool.workers()}
+    pool.resize(1)
+    pool.resize(3)
+    assert {worker.pid for worker in pool.workers()} == before  # taken back, and not replaced beside them
+    pool.renew(b"", WorkerLimits())
+    most, ended = 0, 0
+    gate.touch()
+
+    def all_new() -> bool:
+        nonlocal most, ended
+        ended += len(pool.events())
+        pids = {worker.pid for worker in pool.workers()}
+        most = max(most, len(pids))
+        return ended == 3 and pool.free() == 3 and not pids & before
+
+    eventually(all_new)
+    assert most == 3
+
+
+def test_an_idle_worker_that_does_not_go_is_ended(pool: ProcessPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsvrd.pool.process.DISMISS_S", 0.05)
+    pid = pool.workers()[0].pid
+    os.kill(pid, signal.SIGSTOP)
+    pool.renew(b"", WorkerLimits())
+    eventually(lambda: pool.events() == [] and pool.free() == 1 and pool.workers()[0].pid != pid)
 
 
 @pytest.mark.parametrize("name", ["hang:", "hang:deaf"])

@@ -95,6 +95,16 @@ def _hog(assign: Assign, desk: Desk, argument: str) -> Finished:
         hoard.append(bytearray(16 << 20))
 
 
+def _eat(assign: Assign, desk: Desk, argument: str) -> Finished:
+    """So many megabytes; with `@FILE` only once that file exists."""
+    amount, _, gate = argument.partition("@")
+    if gate:
+        desk.progress("eat", 0.0)
+        _wait_for(assign, desk, gate)
+    hoard = [bytearray(b"x" * (1 << 20)) for _ in range(int(amount))]
+    return Finished(assign.task, assign.attempt, sha256=str(len(hoard)))
+
+
 def _burn(assign: Assign, desk: Desk, argument: str) -> Finished:
     while True:
         pass
@@ -127,5 +137,6 @@ _VERBS = {
     "hang": _hang,
     "hog": _hog,
     "burn": _burn,
+    "eat": _eat,
     "self": _report_self,
 }

@@ -511,13 +511,33 @@ def test_a_link_into_the_inbox_is_seen_through_even_by_default(tmp_path: Path) -
 # The result
 
 
-def test_the_most_workers_by_default_follow_the_processors(loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workers_left_to_the_program(loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    def workers(text: str = "") -> tuple[int, int, int, int]:
+        found = loaded(f"workers: {{{text}}}").workers
+        return found.least, found.first, found.most, found.threads_each
+
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(32)))
-    assert (loaded("").workers.most, loaded("").workers.threads_each) == (8, 4)
-    assert loaded("workers: {min: 12}").workers.most == 12
+    assert workers() == (2, 4, 8, 4)
+    assert workers("min: 12") == (12, 12, 12, 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
-    assert (loaded("").workers.most, loaded("workers: {max: 4}").workers.threads_each) == (1, 1)
-    assert (loaded("workers: {max: 5}").workers.most, loaded("workers: {threads: 7}").workers.threads_each) == (5, 7)
+    assert workers() == (2, 2, 8, 1)
+    assert workers("max: 1") == (1, 1, 1, 1)
+    assert workers("max: 5, min: 1, initial: 3, threads: 7") == (1, 3, 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max: 3, initial: 4", "workers.initial: found '4'; it must not be above workers.max, which is 3"),
+        ("min: 3, initial: 2", "workers.initial: found '2'; it must not be below workers.min, which is 3"),
+        ("cpu_high: 1.5", "workers.cpu_high: found '1.5'; allowed: a share from 0.01 to 1"),
+        ("memory_high: 0", "workers.memory_high: found '0'; allowed: a share from 0.01 to 1"),
+        ("memory_budget: 100MB", "workers.memory_budget: found '100MB'; allowed: auto, or a size from 256MiB to 1TiB"),
+    ],
+)
+def test_what_no_number_of_workers_could_keep_is_refused(problems: Problems, text: str, words: str) -> None:
+    (problem,) = problems(f"workers: {{{text}}}")
+    assert problem.startswith(f"my.yaml:1: {words}")
 
 
 def test_a_configuration_cannot_be_changed(loaded: Load) -> None:
@@ -581,4 +601,4 @@ def _in_schema(path: tuple[str, ...]) -> dict[str, Any]:
 
 def test_plain_yaml_readers_see_the_shipped_file_as_we_do() -> None:
     """Editors and other tools read it with YAML's own types."""
-    assert yaml.safe_load(SHIPPED.read_text())["workers"]["min"] == 1
+    assert yaml.safe_load(SHIPPED.read_text())["workers"]["history"] == 20

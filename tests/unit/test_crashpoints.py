@@ -71,7 +71,7 @@ def test_a_daemon_does_not_start_with_points_nobody_knows(tmp_path: Path, mistak
         armed.mkdir()
         (armed / "publish.linkd").touch()
     ran = subprocess.run(
-        [sys.executable, "-m", "gsvrd", "run", "--home", str(tmp_path / "home")],
+        [sys.executable, "-m", "gsvrd", "run", "--home", str(tmp_path)],
         env={"PATH": os.environ["PATH"], VARIABLE: str(armed)},
         capture_output=True,
         text=True,

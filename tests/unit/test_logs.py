@@ -23,8 +23,9 @@ Entries = Callable[[], list[str]]
 
 
 @pytest.fixture(autouse=True)
-def _untouched() -> Iterator[None]:
-    """Whatever `setup` changes in this process is put back."""
+def _untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever `setup` changes in this process is put back; a journal of this machine is left alone."""
+    monkeypatch.setattr("gsvrd.logs.SOCKET", "/nonexistent")
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     yield

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gsvrd.config.document import parse, read_file
-from gsvrd.config.options import FILE, Options, parse_options, resolve
+from gsvrd.config.options import FILE, Options, parse_options, resolve, to_json
+from gsvrd.model import said
 
 
 def read(text: str) -> tuple[Options, list[str]]:
@@ -36,10 +37,13 @@ def test_what_was_not_said_hides_nothing() -> None:
     assert resolve([("a", Options(priority=3)), ("b", Options(priority=0))]) == {"priority": (0, "b")}
 
 
-def test_none_does_not_lift_a_limit_that_was_set_further_out() -> None:
+def test_none_lifts_a_limit_that_was_set_further_out() -> None:
     nearest, problems = read("cost_limit: none")
     assert problems == []
-    assert resolve([("a", Options(cost_limit=5)), ("b", nearest)]) == {"cost_limit": (5_000_000, "a")}
+    resolved = resolve([("a", Options(cost_limit=5)), ("b", nearest)])
+    assert resolved == {"cost_limit": (None, "b")}
+    assert said(to_json(resolved), "cost_limit", 7) is None
+    assert said("{}", "cost_limit", 7) == 7
 
 
 def test_values_are_typed_as_in_the_configuration() -> None:

@@ -39,6 +39,7 @@ class GeminiAnalyzer:
     """Asks Gemini. One instance lives as long as its worker; its client is made at the first video, never before."""
 
     name = "gemini"
+    takes_links = True
 
     def __init__(
         self,
@@ -58,12 +59,16 @@ class GeminiAnalyzer:
     def analyze(self, bench: Workbench) -> Analysis:
         """Study the video; `bench` is a `GovernedBench`. Raises `TaskError` and `Snooze`."""
         from gsvrd.analyzers.gemini.classify import error_of
-        from gsvrd.analyzers.gemini.film import Film
+        from gsvrd.analyzers.gemini.film import Film, Reference
         from gsvrd.analyzers.gemini.study import Study
 
         governed = cast(GovernedBench, bench)
         service, uploader = self._connect()
-        film = Film(governed, self._settings, service, uploader, self._pause)
+        film = (
+            Reference(governed.link)
+            if governed.link
+            else Film(governed, self._settings, service, uploader, self._pause)
+        )
         study = Study(governed, self._settings, self._template, self._values, service, film)
         try:
             analysis = study.run()

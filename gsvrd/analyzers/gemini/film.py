@@ -55,6 +55,26 @@ class _Payload:
     is_proxy: bool
 
 
+@dataclass
+class Reference:
+    """A video that the service fetches by itself; in the place of a `Film`. Nothing of it is ours to send or remove."""
+
+    url: str
+
+    def file(self) -> Uploaded:
+        """The address. Google finds out by itself what it is."""
+        return Uploaded(name="", uri=self.url, mime_type="", sha256="", size_bytes=0, expires_at=0.0)
+
+    def gone(self) -> None:
+        """Nothing to forget."""
+
+    def inactive(self) -> None:
+        """Nothing to wait for."""
+
+    def remove(self) -> None:
+        """Nothing to take away."""
+
+
 class _NotKeptError(Exception):
     """There is no such stage yet."""
 

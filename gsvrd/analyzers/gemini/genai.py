@@ -147,7 +147,7 @@ def _content(turn: Turn) -> types.Content:
     parts = [types.Part(text=turn.text)]
     video = turn.video
     if video is not None:
-        part = types.Part(file_data=types.FileData(file_uri=video.uri, mime_type=video.mime_type))
+        part = types.Part(file_data=types.FileData(file_uri=video.uri, mime_type=video.mime_type or None))
         if (video.start_s, video.end_s, video.fps) != (None, None, None):
             part.video_metadata = types.VideoMetadata(
                 start_offset=_offset(video.start_s), end_offset=_offset(video.end_s), fps=video.fps

@@ -105,7 +105,8 @@ class GenerativeaiService:
 def _content(turn: Turn) -> dict[str, Any]:
     parts: list[dict[str, Any]] = [{"text": turn.text}]
     if turn.video is not None:
-        parts.insert(0, {"file_data": {"file_uri": turn.video.uri, "mime_type": turn.video.mime_type}})
+        kind = {"mime_type": turn.video.mime_type} if turn.video.mime_type else {}
+        parts.insert(0, {"file_data": {"file_uri": turn.video.uri, **kind}})
     return {"role": turn.role, "parts": parts}
 
 

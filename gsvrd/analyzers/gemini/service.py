@@ -58,6 +58,7 @@ class Video:
 
     uri: str
     mime_type: str
+    """Empty for a video that the service fetches by itself."""
     start_s: float | None = None
     end_s: float | None = None
     fps: float | None = None

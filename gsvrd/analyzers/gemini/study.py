@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from gsvrd.analysis import Analysis, Step
 from gsvrd.analyzers.base import Call, GovernedBench, Spent
-from gsvrd.analyzers.gemini import answer, split, weight
+from gsvrd.analyzers.gemini import answer, split, unseen, weight
 from gsvrd.analyzers.gemini.classify import Trouble, verdict_of
-from gsvrd.analyzers.gemini.film import Film
+from gsvrd.analyzers.gemini.film import Film, Reference
 from gsvrd.analyzers.gemini.permits import governed
 from gsvrd.analyzers.gemini.sdk import INSTALL
 from gsvrd.analyzers.gemini.service import Capability, GeminiService, Reply, Request, ServiceFault, Turn, Video
@@ -92,7 +92,7 @@ class Study:
     values: Mapping[str, object]
     """Parameters of the template."""
     service: GeminiService
-    film: Film
+    film: Film | Reference
     _models: list[str] = field(default_factory=list, init=False)
     _drafts: list[str] = field(default_factory=list, init=False)
 
@@ -110,6 +110,8 @@ class Study:
     def _parts(self) -> list[Part]:
         duration_s = self.bench.facts.duration_s
         room = self.settings.context_tokens - self.settings.max_output_tokens
+        if self.bench.link:
+            return [Part(0.0, unseen.longest_s(self.settings, room))]
         longest_s = min(self.settings.max_duration_s, room / (weight.per_second(self.settings) * weight.UPWARDS))
         parts = split.plan(0.0, duration_s, max(longest_s, 2 * self.settings.overlap_s), self.settings.overlap_s)
         if len(parts) > 1 and Capability.CLIP not in self.service.capabilities:
@@ -145,27 +147,44 @@ class Study:
 
     def _is_to_halve(self, part: Part, *, may_grow: bool) -> bool:
         """Whether a cut-off answer is asked for by halves: where there is much to say, or no more room to say it in."""
+        if self.bench.link:
+            return False  # nobody knows where its middle is
         shortest_s = _HALVED_FROM_S if may_grow else max(_SHORTEST_HALVED_S, 4 * self.settings.overlap_s)
         return part.length_s >= shortest_s and Capability.CLIP in self.service.capabilities
 
     def _usable(self, draft: Draft, part: Part, asked: Request) -> Analysis:
         """The analysis in the draft, or in its one repair."""
-        found, problems = self._read(draft, part)
+        found, problems = self._read(draft, part, asked)
         if found and not problems:
             return found
         mended = self._draft("repair", part, _repair(asked, draft if found else None, problems))
-        found, problems = self._read(mended, part)
+        found, problems = self._read(mended, part, asked)
         if found and not problems:
             return found
         raise self._unusable(f"The answer is no usable lesson: {' '.join(problems)}", mended, part)
 
-    def _read(self, draft: Draft, part: Part) -> tuple[Analysis | None, list[str]]:
+    def _read(self, draft: Draft, part: Part, asked: Request) -> tuple[Analysis | None, list[str]]:
         if draft.finish not in ("STOP", ""):
             return None, [f"The answer ended early ({draft.finish})."]
         reading = answer.parse(draft.text, part.start_s, part.end_s)
         if reading.analysis is None:
             return None, list(reading.problems)
+        if self.bench.link:
+            return self._measured(reading.analysis, draft, part, asked)
         return reading.analysis, self.template.check(reading.analysis, part.length_s)
+
+    def _measured(
+        self, analysis: Analysis, draft: Draft, part: Part, asked: Request
+    ) -> tuple[Analysis | None, list[str]]:
+        """Of a video whose length nobody knew: it is what the answer says, if what was billed allows that."""
+        texts = weight.of_texts(asked, with_turns=True)
+        # What the texts weigh is reckoned upwards; here that would make the video too short.
+        limit_s = unseen.most_s(self.settings, draft.tokens_in, texts // 2, part.length_s)
+        length_s = unseen.told_s(analysis)
+        measured = analysis.model_copy(
+            update={"duration_s": length_s, "gaps": (*analysis.gaps, unseen.gap(analysis.language))}
+        )
+        return measured, [*unseen.beyond(measured, limit_s), *self.template.check(measured, length_s)]
 
     def _unusable(self, message: str, draft: Draft, part: Part, hint: str = "") -> TaskError:
         """The failure. What was kept of this part is forgotten: another attempt would only mend the same answer again."""
@@ -180,7 +199,7 @@ class Study:
         values = {
             **self.values,
             "video_name": self.bench.name,
-            "duration_s": part.length_s,
+            "duration_s": 0.0 if self.bench.link else part.length_s,
             "part": number,
             "parts": of,
         }
@@ -243,11 +262,21 @@ class Study:
     def _call(self, asked: Request, part: Part) -> Reply:
         request = self._with_video(asked, part)
         call = Call(Lane.GENERATE, request.model, self._tokens_in(request, part), request.max_output_tokens)
-        return governed(self.bench, call, lambda: self.service.generate(request), _spent)
+        return governed(self.bench, call, lambda: self._generate(request), _spent)
+
+    def _generate(self, request: Request) -> Reply:
+        """A refusal that is about a video of somebody else's closes no door: it is told apart before anybody counts it."""
+        try:
+            return self.service.generate(request)
+        except ServiceFault as fault:
+            error = unseen.error_of(fault) if self.bench.link else None
+            if error is None:
+                raise
+        raise error
 
     def _with_video(self, asked: Request, part: Part) -> Request:
         file = self.film.file()
-        is_whole = part.start_s <= 0 and part.end_s >= self.bench.facts.duration_s
+        is_whole = bool(self.bench.link) or (part.start_s <= 0 and part.end_s >= self.bench.facts.duration_s)
         video = Video(
             uri=file.uri,
             mime_type=file.mime_type,

@@ -10,7 +10,7 @@ from gsvrd.analyzers.gemini.settings import GeminiSettings
 
 UPWARDS = 1.05
 """Containers and models count seconds differently."""
-_SOUND_PER_SECOND = 32.0
+SOUND_PER_SECOND = 32.0
 """Of the tokens of a second; the rest are its picture."""
 _HIGH_RESOLUTION = 4.0
 """How much more a picture weighs."""
@@ -18,8 +18,8 @@ _HIGH_RESOLUTION = 4.0
 
 def per_second(settings: GeminiSettings) -> float:
     """Tokens of a second of video, with the pictures that are asked for."""
-    picture = max(0.0, settings.tokens_per_second - _SOUND_PER_SECOND) * (settings.fps or 1.0)
-    return _SOUND_PER_SECOND + picture * (_HIGH_RESOLUTION if settings.media_resolution == "high" else 1.0)
+    picture = max(0.0, settings.tokens_per_second - SOUND_PER_SECOND) * (settings.fps or 1.0)
+    return SOUND_PER_SECOND + picture * (_HIGH_RESOLUTION if settings.media_resolution == "high" else 1.0)
 
 
 def of_texts(request: Request, *, with_turns: bool) -> int:

@@ -18,6 +18,7 @@ class LocalAnalyzer:
     """Studies one video after the other with engines that stay loaded."""
 
     name = "local"
+    takes_links = False
 
     def __init__(self, settings: LocalSettings) -> None:
         """Take note of the choices; nothing is loaded yet."""

@@ -21,6 +21,7 @@ from .schema import LESSON, Filler, clock, clock_asked
 
 _SCHEMAS = ("responseSchema", "responseJsonSchema", "response_schema", "response_json_schema")
 _FILE = re.compile(r"/(files/[a-z0-9-]+)$")
+_YOUTUBE = re.compile(r"https://www\.youtube\.com/watch\?v=([A-Za-z0-9_-]{11})")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _MILLION = 1_000_000
 _FINISHES = {Kind.SAFETY: "SAFETY", Kind.RECITATION: "RECITATION", Kind.MAX_TOKENS_EMPTY: "MAX_TOKENS"}
@@ -279,7 +280,7 @@ def _list(contents: Any) -> list[dict[str, Any]]:
 
 def _clip(part: Mapping[str, Any]) -> Clip:
     uri = str(part["fileData"].get("fileUri") or "")
-    found = _FILE.search(uri)
+    found = _FILE.search(uri) or _YOUTUBE.fullmatch(uri)
     if not found:
         raise refusals.bad_request(f"Invalid or unsupported file uri: {uri}")
     told = part.get("videoMetadata") or {}

@@ -105,6 +105,11 @@ def key_leaked() -> Refusal:
     return Refusal(403, "PERMISSION_DENIED", "Your API key was reported as leaked. Please use another API key.")
 
 
+def not_public() -> Refusal:
+    """A video of YouTube that is private, or gone."""
+    return Refusal(403, "PERMISSION_DENIED", "The caller does not have permission")
+
+
 def location() -> Refusal:
     """The caller's country is not served."""
     return Refusal(400, "FAILED_PRECONDITION", "User location is not supported for the API use.")

@@ -81,6 +81,8 @@ class Rules:
     durations: Mapping[str, float] = field(default_factory=dict)
     """Seconds of a video by the hex SHA-256 of its bytes, or by its size in bytes as text."""
     default_duration_s: float = 60.0
+    youtube: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the public videos of YouTube, by their eleven letters; there are no others."""
     generate_s: float = 0.0
     """Real seconds an answer takes."""
     thoughts_tokens: int = 40

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -224,10 +225,19 @@ class Service:
         return reply
 
     def _active(self, name: str, now: float) -> File:
+        if not name.startswith("files/"):
+            return self._public(name, now)
         file = self.files.get(self.rules, name, now)
         if store.state(self.rules, file, now) != "ACTIVE":
             raise refusals.file_not_active(name)
         return file
+
+    def _public(self, name: str, now: float) -> File:
+        """A video of YouTube, which the client has not sent."""
+        if name not in self.rules.youtube:
+            raise refusals.not_public()
+        sha256 = hashlib.sha256(name.encode()).hexdigest()
+        return File(name, f"[duration={self.rules.youtube[name]}]", "video/mp4", 0, sha256, now)
 
     def _start(self, call: Call) -> Reply:
         request = call.request

@@ -71,7 +71,7 @@ def remember(house: House, content: bytes, *, report: str | None = "old.md", opt
     scales = Scales(config, Foresight(house.db), 0.0)
     template = scales.template(options)
     assert template is not None
-    key = scales.key(hashlib.sha256(content).hexdigest(), template)
+    key = scales.key(hashlib.sha256(content).hexdigest(), template, options)
     house.db.execute("INSERT INTO analyses VALUES (?, ?, 0.0, x'7b7d')", (key, task))
     house.db.commit()
     (house.config.inbox / "earlier.mp4").unlink()
@@ -352,3 +352,30 @@ def test_a_file_that_fells_or_hangs_the_decoder_costs_only_itself(
     found = lengths.lengths([b"a:1", b"kill", b"b:2", b"hang", b"c:3"])
     assert found == {b"a:1": 1.0, b"b:2": 2.0, b"c:3": 3.0}
     assert lengths.lengths([]) == {}
+
+
+def test_links_are_planned_without_a_call_and_weighed_by_the_longest_that_they_may_be(house: House) -> None:
+    configure(house, "analyzer: {gemini: {max_duration: 1h}}\n")
+    (house.config.inbox / "a.url").write_text("[InternetShortcut]\nURL=https://youtu.be/aqz-KE-bpKQ\n")
+    (house.config.inbox / "b.url").write_text("[InternetShortcut]\nURL=ftp://example.org/b.mp4\n")
+    (house.config.inbox / "term.txt").write_text("https://example.org/c.mp4?token=sesame\n")
+    facts = plan(house)
+    assert "sesame" not in json.dumps(facts)
+    found = videos(facts)
+    tube, fetched = found["a.url"], found["https://example.org/c.mp4?…"]
+    assert (tube["verdict"], tube["duration_s"], tube["link"]) == ("done", 3600.0, "https://youtu.be/aqz-KE-bpKQ")
+    assert tube["tokens_in"] > 3600 * 100
+    assert tube["cost_most_micro"] > 0
+    assert (fetched["verdict"], fetched["duration_s"], fetched["tokens_in"]) == ("done", None, None)
+    assert "when it is fetched" in fetched["why"]
+    assert (found["b.url"]["code"], facts["totals"]["done"]["unknown"]) == ("link", 1)
+
+
+def test_a_video_of_youtube_is_skipped_where_nobody_can_look_at_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GSVRD_ANALYZER", "local")
+    facts = plan(house, "https://youtu.be/aqz-KE-bpKQ")
+    (one,) = facts["videos"]
+    assert (one["verdict"], one["code"]) == ("skipped", "link")
+    assert "cannot look at a video of YouTube" in one["why"]

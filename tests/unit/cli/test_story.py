@@ -29,7 +29,7 @@ def story(house: House, task: int, **change: Any) -> dict[str, Any]:
 
 
 def said(capsys: pytest.CaptureFixture[str], facts: dict[str, Any]) -> str:
-    telling.why({"file": None, "task": facts, "others": []})
+    telling.why({"file": None, "list": None, "awaited": None, "task": facts, "others": []})
     return capsys.readouterr().out
 
 

@@ -69,13 +69,18 @@ def inbox_of(home: Path) -> list[str]:
 
 def test_files_folders_and_links_become_one_manifest(home: Path) -> None:
     videos = home.parent / "videos"
-    done = submit(home, home / "inbox" / "in.mp4", videos, "https://youtu.be/x?t=1", "--name", "Kurs 1: ß課")
+    done = submit(home, home / "inbox" / "in.mp4", videos, "https://youtu.be/aqz-KE-bpKQ?t=1", "--name", "Kurs 1: ß課")
     assert done.exit_code == 0, done.output
     assert "Submitted 4 videos as the batch 'Kurs 1: ß課'." in done.stdout
     assert "does not run" in done.stdout
     found = posted(home)
     assert found.name == "Kurs 1: ß課"
-    assert said(found) == ["in.mp4", f"{videos}/b.mp4", f"{videos}/week 1/第一课.mp4", "https://youtu.be/x?t=1"]
+    assert said(found) == [
+        "in.mp4",
+        f"{videos}/b.mp4",
+        f"{videos}/week 1/第一课.mp4",
+        "https://youtu.be/aqz-KE-bpKQ?t=1",
+    ]
     assert [name for name in inbox_of(home) if name.endswith(".part")] == []
 
 
@@ -287,5 +292,5 @@ def test_what_the_daemon_would_leave_alone_is_not_written(home: Path, monkeypatc
 
 
 def test_without_an_inbox_there_is_nowhere_to_submit_to(tmp_path: Path) -> None:
-    done = submit(tmp_path, "https://youtu.be/x")
+    done = submit(tmp_path, "https://youtu.be/aqz-KE-bpKQ")
     assert (done.exit_code, "there is no inbox" in done.stderr) == (66, True)

@@ -51,6 +51,7 @@ def facts(**change: Any) -> Facts:
         "state": "running",
         "reason": "",
         "since": NOW - 60.0,
+        "last_sign_at": NOW,
         "pid": 4711,
         "doors": {},
         "workers": {"up": 3, "busy": 3, "pids": [1, 2, 3]},

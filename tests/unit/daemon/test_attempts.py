@@ -65,6 +65,15 @@ def test_one_video_at_a_time_when_there_is_one_worker(house: House, tmp_path: Pa
 # -- trying again ------------------------------------------------------------------------------------------------------
 
 
+def test_trouble_of_the_service_is_tried_again_within_a_budget_and_beyond_it_waits_uncharged(house: House) -> None:
+    tasks = [house.add("refuse:server", f"{number}.mp4") for number in range(4)]
+    house.rest()
+    assert [house.row(task)["spent"] for task in tasks] == [1, 1, 1, 0]
+    assert house.row(tasks[-1])["state"] == "pending"
+    assert house.changes(tasks[-1])[-1] == "release"
+    assert house.row(tasks[-1])["due_at"] == pytest.approx(house.clock.wall() + 60.0)
+
+
 def test_a_retry_waits_twice_as_long_each_time_and_an_outage_then_costs_nothing_more(house: House) -> None:
     task = house.add("refuse:network")
     delay_s = RULES[ErrorKind.NETWORK].delay_s

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 from support.house import House
+from support.waiting import eventually
 
 from gsvrd.daemon.batches import Batches
 from gsvrd.daemon.closing import Closing
 from gsvrd.daemon.heralding import Herald
-from gsvrd.policy.spending import CostLimits, Price, Rates
+from gsvrd.daemon.reception import Reception
+from gsvrd.intake.names import NameRules
+from gsvrd.policy.spending import COST_LIMIT, CostLimits, Price, Rates
 from gsvrd.pool.messages import Assign, Finished
 from gsvrd.pool.worker import Desk
 from gsvrd.store.outbox import Outbox
+from gsvrd.store.standing import Standing
 
 IDLE_CLOSE_S = 300.0
 
@@ -257,3 +262,75 @@ def test_a_batch_of_which_all_was_cancelled_is_told_so(house: House) -> None:
     house.commit()
     closed(house).close(batch)
     assert told(house) == [("batch.cancelled", {"cancelled": 1})]
+
+
+def test_a_video_that_was_replaced_by_a_newer_form_counts_no_more(house: House) -> None:
+    batch = opened(house).of("course/a")
+    house.commit()
+    closing = closed(house)
+    old, new = add(house, batch, "refuse:changed", "a.mp4"), add(house, batch, "done:", "b.mp4")
+    house.rest()
+    assert (house.row(old)["state"], house.row(new)["state"]) == ("cancelled", "completed")
+    closing.close(batch)
+    assert told(house) == [("batch.completed", {"completed": 1})]
+    stands = Standing(house.db).batch(batch)
+    assert stands is not None
+    assert stands.counts["cancelled"] == 0
+
+
+def test_none_for_its_cost_limit_lets_a_batch_cost_what_it_will(house: House) -> None:
+    batch = opened(house).of("course/a")
+    house.commit()
+
+    def work(assign: Assign, desk: Desk) -> Finished:
+        permit = desk.ask("generate", "m", 1000, 500)
+        desk.settle(permit, "ok", tokens_in=1000, tokens_out=500)
+        return Finished(assign.task, assign.attempt)
+
+    house.work = work  # type: ignore[method-assign]
+    terms, price = house.permits.terms, Price("m", Rates(1_000_000, 2_000_000))
+    house.permits.terms = type(terms)(terms.project, CostLimits(per_batch=3000), (price,))
+    tasks = [add(house, batch, "done:", f"{n}.mp4") for n in range(3)]
+    for task in tasks:
+        say(house, task, cost_limit=None)
+    house.rest()
+    assert [house.row(task)["state"] for task in tasks] == ["completed"] * 3
+
+
+def test_a_batch_held_for_its_cost_limit_goes_on_when_its_folder_allows_more(house: House) -> None:
+    batches, moments = opened(house), list[Callable[[], None]]()
+    reception = Reception(
+        config=house.config,
+        queue=house.queue,
+        filing=house.filing,
+        clock=house.clock,
+        batches=batches,
+        templates=frozenset(),
+        rules=NameRules(),
+        later=lambda _, call: moments.append(call),
+        moved=lambda *_: None,
+    )
+    batch = batches.of("course/a")
+    house.commit()
+    folder = house.config.inbox / "course"
+    folder.mkdir()
+    (folder / "gsvrd.yaml").write_text("cost_limit: 1\n")
+    task = add(house, batch, "done:", "a.mp4")
+    house.db.execute("UPDATE tasks SET path = ? WHERE id = ?", (bytes(folder / "a.mp4"), task))
+    house.db.execute("UPDATE tasks SET options = ?", ('{"cost_limit":[1000000,"course/gsvrd.yaml"]}',))
+    house.db.commit()
+    house.queue.hold_batch(batch, f"{COST_LIMIT} for the batch is $1.00")
+    house.commit()
+    reception.watch_cost(batch)
+
+    def look() -> str:
+        moments.pop(0)()
+        eventually(lambda: house.filing.collect() or not house.filing.open)
+        house.commit()
+        (hold,) = house.db.execute("SELECT hold FROM batches").fetchone()
+        return str(hold)
+
+    assert look().startswith(COST_LIMIT)
+    (folder / "gsvrd.yaml").write_text("cost_limit: 2\n")
+    assert look() == ""
+    assert '"cost_limit":[2000000,' in house.row(task)["options"]

@@ -208,7 +208,7 @@ def test_a_source_that_an_operator_wants_done_again_is_not_moved_after_all(house
 # -- sources that are not found ------------------------------------------------------------------------------------------
 
 
-def test_a_source_that_is_gone_is_a_failure(house: House) -> None:
+def test_a_source_that_was_taken_away_is_gone_and_no_failure(house: House) -> None:
     house.places.recover()
     task = house.add("refuse:not_found")
     (house.config.inbox / "a.mp4").unlink()
@@ -216,8 +216,8 @@ def test_a_source_that_is_gone_is_a_failure(house: House) -> None:
     assert house.row(task)["state"] == "pending", "it may only have got another name: it is looked for first"
     house.clock.advance(60.0)
     house.rest()
-    assert (house.row(task)["state"], house.row(task)["home"]) == ("failed", "gone")
-    assert house.files() == {"failed": ["a.mp4.error.json"]}
+    assert (house.row(task)["state"], house.row(task)["home"]) == ("cancelled", "gone")
+    assert house.files() == {}
 
 
 def test_sources_are_not_given_up_while_the_file_system_of_the_inbox_is_away(house: House) -> None:
@@ -245,7 +245,7 @@ def test_another_inbox_with_something_in_it_is_the_inbox_from_now_on(house: Hous
     house.rest()
     house.clock.advance(60.0)
     house.rest()
-    assert house.row(task)["state"] == "failed"
+    assert house.row(task)["state"] == "cancelled"
 
 
 def test_a_source_that_was_renamed_before_it_was_opened_is_tried_under_its_new_name(house: House) -> None:

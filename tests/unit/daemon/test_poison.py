@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 from support.house import House
 
+from gsvrd.analysis import MediaFacts
+from gsvrd.cli.weighing import Scales
+from gsvrd.config.models import Config
 from gsvrd.daemon.attempts import Patience
 from gsvrd.errors import ErrorKind
+from gsvrd.pool.execute import VideoWork, Ways
 from gsvrd.pool.messages import Assign, Finished, Progress
+from gsvrd.pool.sources import Source
 from gsvrd.pool.worker import Desk
 
 DEADLINE_S = 10.0
@@ -146,3 +153,31 @@ def test_a_new_stage_has_its_own_time(house: House) -> None:
     house.clock.advance(DEADLINE_S - 1)
     house.turn()
     assert task in house.attempts.running
+
+
+def test_a_source_that_an_older_version_moved_to_failed_is_found_there(house: House) -> None:
+    """Version 2 kept saying where it had been in the inbox."""
+    task = house.add("refuse:unreadable", "a.mp4")
+    house.rest()
+    now = Path(os.fsdecode(house.row(task)["path"]))
+    then = now.with_name("a.2.mp4")  # there was another a.mp4 before
+    now.rename(then)
+    house.db.execute("UPDATE tasks SET path = ? WHERE id = ?", (bytes(house.config.inbox / "a.mp4"), task))
+    house.db.commit()
+    house.crash()
+    house.commit()
+    assert house.row(task)["path"] == bytes(then)
+
+
+def test_what_a_worker_says_of_a_content_that_was_probed_before_counts_too(tmp_path: Path) -> None:
+    """By another name it may have felled workers since."""
+    facts = MediaFacts(sha256="beef", size_bytes=1, container="mp4", duration_s=1.0)
+    said: list[str] = []
+
+    class Listener:
+        know = staticmethod(said.append)
+
+    work = VideoWork(Scales(Config(home=tmp_path), None, 0.0).settings, Ways(None))  # type: ignore[arg-type]
+    assign = Assign(1, 2, name="a.mp4", kept={"probe": facts.model_dump_json().encode()})
+    assert work._probe(Source("a.mp4", "a.mp4", (), []), assign, Listener(), None) == facts  # type: ignore[arg-type]
+    assert said == ["beef"]

@@ -323,7 +323,9 @@ def test_a_service_manager_that_does_not_listen_holds_nobody_up(manager: socket.
     notifier.ready()
 
 
-@pytest.mark.parametrize(("pid", "expected"), [(None, 10.0), (os.getpid(), 10.0), (1, None)])
+@pytest.mark.parametrize(
+    ("pid", "expected"), [(None, 10.0), (os.getpid(), 10.0), (1, None)], ids=["anybody", "us", "init"]
+)
 def test_the_watchdog_is_fed_only_if_it_watches_us(
     manager: socket.socket, tmp_path: Path, pid: int | None, expected: float | None
 ) -> None:

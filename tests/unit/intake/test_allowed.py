@@ -45,9 +45,9 @@ def place(home: Path, text: str, folder: str = "inbox") -> tuple[list[str], list
 
 
 def test_rows_lead_to_videos_below_the_folder_of_the_manifest_the_inbox_and_the_roots(home: Path) -> None:
-    text = f"a.mp4\n../b.mp4\n{home}/videos/c.mp4\nhttps://youtu.be/x\n"
+    text = f"a.mp4\n../b.mp4\n{home}/videos/c.mp4\nhttps://youtu.be/aqz-KE-bpKQ\n"
     assert place(home, text, "inbox/week 1") == (
-        ["inbox/week 1/a.mp4", "inbox/b.mp4", "videos/c.mp4", "https://youtu.be/x"],
+        ["inbox/week 1/a.mp4", "inbox/b.mp4", "videos/c.mp4", "https://youtu.be/aqz-KE-bpKQ"],
         [],
     )
 
@@ -142,6 +142,6 @@ def test_no_path_leads_out_of_the_roots(home: Path, path: str) -> None:
 
 
 def test_a_link_is_placed_nowhere() -> None:
-    row = Row(1, url="https://youtu.be/x")
+    row = Row(1, url="https://youtu.be/aqz-KE-bpKQ")
     placed, problems = place_rows(Manifest("m", rows=(row,)), "m", b"/nowhere", Roots(b"/nowhere"), RULES)
     assert (placed, problems) == ((Placed(row, None, None),), ())

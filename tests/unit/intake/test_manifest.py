@@ -80,12 +80,12 @@ def test_yaml_is_read_alike_with_and_without_libyaml(loader: type, monkeypatch: 
 
 
 def test_a_text_file_has_one_video_a_line_and_options_after_tabs() -> None:
-    text = "# Physics\n\nweek 1/a.mp4\n  b #2.mp4\ttemplate=brief\tpriority = 3\nhttps://youtu.be/x?t=1\n"
+    text = "# Physics\n\nweek 1/a.mp4\n  b #2.mp4\ttemplate=brief\tpriority = 3\nhttps://youtu.be/aqz-KE-bpKQ?t=1\n"
     rows = read("a.txt", text).rows
     assert [(row.line, row.path or row.url) for row in rows] == [
         (3, "week 1/a.mp4"),
         (4, "b #2.mp4"),
-        (5, "https://youtu.be/x?t=1"),
+        (5, "https://youtu.be/aqz-KE-bpKQ?t=1"),
     ]
     assert rows[1].options == Options(template="brief", priority=3)
 
@@ -191,7 +191,7 @@ def test_of_very_many_problems_the_first_are_listed_and_the_rest_is_counted(monk
     monkeypatch.setattr(manifests, "MOST_PROBLEMS", 3)
     lines = problems("m.txt", "a.mp4\n" * 6)
     assert len(lines) == 4
-    assert lines[-1] == "m.txt: 2 more rows are wrong"
+    assert lines[-1] == "m.txt: 2 more problems"
 
 
 # Manifests of which nothing is used
@@ -326,7 +326,9 @@ def test_the_configuration_can_have_manifests_left_alone() -> None:
     assert not NameRules(ignore=["*.csv"]).is_manifest(b"grades.csv")
 
 
-@pytest.mark.parametrize("text", ["a.mp4\n", "# for Monday\nweek 1/a.mp4\ttemplate=brief\n\nhttps://youtu.be/x\n"])
+@pytest.mark.parametrize(
+    "text", ["a.mp4\n", "# for Monday\nweek 1/a.mp4\ttemplate=brief\n\nhttps://youtu.be/aqz-KE-bpKQ\n"]
+)
 def test_a_list_of_videos_is_no_note(text: str) -> None:
     assert not is_note(text.encode(), RULES)
     assert not is_note(text.encode("utf-16"), RULES)
@@ -404,3 +406,21 @@ def test_the_guide_names_every_option_and_no_other() -> None:
     table = GUIDE.partition("## Options")[2]
     named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert sorted(named) == sorted(Options.model_fields)
+
+
+# What belongs to the batch
+
+
+def test_what_belongs_to_the_batch_is_refused_on_a_row_that_is_done_without_it() -> None:
+    found = read("m.csv", "path,priority,parallel,cost_limit\na.mp4,-5,3,\nb.mp4,,,2\n")
+    assert [(row.path, row.options) for row in found.rows] == [("a.mp4", Options(priority=-5)), ("b.mp4", Options())]
+    first, second = map(str, found.problems)
+    assert first.startswith("m.csv:2: parallel belongs to the batch")
+    assert second.startswith("m.csv:3: cost_limit belongs to the batch")
+
+
+@pytest.mark.parametrize("name", sorted(manifests.BATCH_ONLY))
+def test_what_belongs_to_the_batch_is_what_the_guide_says_does(name: str) -> None:
+    (line,) = [line for line in GUIDE.splitlines() if line.startswith(f"| `{name}` |")]
+    assert line.endswith("| a batch |")
+    assert GUIDE.count("| a batch |") == len(manifests.BATCH_ONLY)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gsvrd.policy.breaker import Breaker, Phase, SuccessRates
+from gsvrd.policy.breaker import Breaker, Phase, RetryBudget, SuccessRates
 from gsvrd.policy.limiter import Go, Instant, Wait
 
 
@@ -207,3 +207,32 @@ def test_rates_survive_a_restart_as_json_and_clocks_that_jump() -> None:
     assert SuccessRates.restore(data, later).rate("network", later) == pytest.approx(0.5 - (0.5 - was) / 2)
     earlier = Instant(3.0, at(0).wall - 7200)
     assert SuccessRates.restore(data, earlier).rate("network", earlier) == pytest.approx(was)
+
+
+# -- the budget of retries ---------------------------------------------------------------------------------------------
+
+
+def test_retries_are_a_tenth_of_the_calls_and_one_a_minute() -> None:
+    budget, taken = RetryBudget(), 0
+    for second in range(600):
+        for _ in range(2):
+            budget.called()
+        while budget.take(Instant(float(second), 0.0)) == 0.0:
+            taken += 1
+    assert taken == pytest.approx(3 + 0.1 * 1200 + 10, abs=1)
+
+
+def test_who_finds_the_budget_empty_is_told_when_there_is_one() -> None:
+    budget, now = RetryBudget(), Instant(100.0, 0.0)
+    assert [budget.take(now) for _ in range(3)] == [0.0, 0.0, 0.0]
+    wait_s = budget.take(now)
+    assert wait_s == 60.0
+    assert budget.take(Instant(100.0 + wait_s - 1.0, 0.0)) > 0.0
+    assert budget.take(Instant(100.0 + wait_s, 0.0)) == 0.0
+
+
+def test_a_budget_that_nobody_used_is_not_saved_up_for_ever_and_a_clock_that_runs_backwards_adds_nothing() -> None:
+    budget = RetryBudget()
+    budget.take(Instant(0.0, 0.0))
+    assert sum(budget.take(Instant(1e6, 0.0)) == 0.0 for _ in range(100)) == 20
+    assert budget.take(Instant(5.0, 0.0)) > 0.0

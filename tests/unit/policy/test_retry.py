@@ -24,13 +24,16 @@ def test_every_kind_of_error_has_a_rule() -> None:
         ErrorKind.NOT_VIDEO,
         ErrorKind.NOT_REGULAR,
         ErrorKind.TOO_LARGE,
-        ErrorKind.NOT_FOUND,
         ErrorKind.PERMISSION,
         ErrorKind.UNKNOWN,
     ],
 )
 def test_what_the_same_bytes_would_do_again_is_given_up_at_once(kind: ErrorKind) -> None:
     assert judge(kind) == Verdict(Answer.GIVE_UP)
+
+
+def test_a_file_that_was_taken_away_is_no_failure() -> None:
+    assert judge(ErrorKind.NOT_FOUND) == Verdict(Answer.LET_GO)
 
 
 def test_network_errors_have_three_retries_with_factor_two() -> None:

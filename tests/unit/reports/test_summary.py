@@ -232,6 +232,7 @@ def test_the_json_has_the_whole_result() -> None:
         "seconds": 60.0,
         "is_skipped": False,
         "is_reused": False,
+        "link": "",
     }
     assert found["failures"] == [
         {
@@ -240,6 +241,7 @@ def test_the_json_has_the_whole_result() -> None:
             "reason": "the file is damaged",
             "what_to_do": "Convert it.",
             "attempts": 1,
+            "link": "",
         }
     ]
     assert {stretch["outcome"] for stretch in found["course"]} == {"succeeded", "failed", "snoozed"}

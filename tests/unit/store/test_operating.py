@@ -291,3 +291,15 @@ def test_a_database_of_an_older_version_is_left_alone(desk: Desk) -> None:
     with pytest.raises(StateError, match="older version 2"), operator(desk.database, dry_run=False):
         raise AssertionError("opened")
     assert desk.db.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_what_a_cancelled_task_had_finished_is_forgotten_at_once_but_not_what_lies_at_a_service(desk: Desk) -> None:
+    task = desk.add("a.mp4")
+    desk.claim(task)
+    for stage in ("probe", "upload"):
+        desk.queue.keep(task, 1, stage, b"{}")
+    desk.queue.commit()
+    with operator(desk.database, dry_run=False) as other:
+        (answer,) = other.cancel([str(task)])
+    assert answer.problem is None
+    assert desk.db.execute("SELECT stage FROM stages").fetchall() == [("upload",)]

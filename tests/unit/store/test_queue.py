@@ -425,3 +425,56 @@ def test_nothing_waits_longer_than_its_points_are_worth(others: list[tuple[int, 
         came_at = bound_s + 1.0
         theirs = priorities.rank(priorities.priority(size_mb * 1_000_000) + own, came_at)
         assert mine < theirs
+
+
+# -- looking past the first --------------------------------------------------------------------------------------------
+
+
+def test_of_the_first_forty_in_line_the_first_that_may_start_is_given(queue: TaskQueue) -> None:
+    for number in range(1, 61):
+        queue.add(video(number))
+    queue.commit()
+    asked: list[tuple[int, int]] = []
+
+    def may(task: Task, head: Task) -> bool:
+        asked.append((task.id, head.id))
+        return task.id == 35
+
+    found = queue.ready(may)
+    assert found is not None
+    assert found.id == 35
+    assert asked == [(number, 1) for number in range(1, 36)]
+    queue.claim(found, 1)
+    queue.commit()
+    assert queue.ready(lambda task, head: task.id == 42) is None  # the 41st that waits
+    assert not queue.is_unread
+    again = queue.ready()
+    assert again is not None
+    assert again.id == 1
+
+
+def test_while_none_may_start_the_queue_has_nothing_to_say_until_it_is_asked_again_or_changed(
+    queue: TaskQueue,
+) -> None:
+    for number in range(1, 4):
+        queue.add(video(number))
+    queue.commit()
+    assert queue.is_unread
+    assert queue.ready(lambda task, head: False) is None
+    assert not queue.is_unread
+    queue.add(video(9))
+    queue.commit()
+    assert queue.is_unread
+
+
+def test_what_could_start_is_counted_by_batch_and_options_without_what_waits(queue: TaskQueue) -> None:
+    queue.add_batch(1, "class", "folder")
+    for number in range(1, 5):
+        queue.add(
+            video(number), batch=1 if number > 1 else None, options='{"parallel":[2,"x"]}' if number == 4 else "{}"
+        )
+    queue.commit()
+    assert sorted(queue.in_line(10)) == [(0, "{}", 1), (1, '{"parallel":[2,"x"]}', 1), (1, "{}", 2)]
+    assert sum(count for _, _, count in queue.in_line(2)) == 2
+    queue.leave_out(frozenset({1}))
+    assert queue.in_line(10) == [(0, "{}", 1)]

@@ -49,6 +49,7 @@ class Bench:
     assets: Path
     kept: dict[str, bytes]
     sidecars: Sequence[Path] = ()
+    link: str = ""
     threads: int = 1
     language: str = "auto"
     tickets: list[Ticket] = field(default_factory=list)
