@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gsvrd.cli.story import shown
 from gsvrd.cli.wishes import options_of
 from gsvrd.config.places import Places
-from gsvrd.intake.names import ERRORS_SUFFIX, MANIFEST_SUFFIXES, OPTIONS_FILE
+from gsvrd.intake.names import ERRORS_SUFFIX, MANIFEST_SUFFIXES, OPTIONS_FILE, printable
 from gsvrd.store.tracing import Problem, Tracing
 
 if TYPE_CHECKING:
@@ -66,12 +66,18 @@ def awaited(asked: str, path: bytes | None, desk: Desk) -> dict[str, Any] | None
         return None
     options = options_of(row["options"], desk.places.home, None)
     origin = f" ({row['batch_name']})" if row["batch_name"] else ""
+    why = desk.tracing.why_awaited(printable(row["path"]))
+    hint = (
+        "It goes on by itself when that ends."
+        if why
+        else "Put the video there; it then gets what the list says for it."
+    )
     return {
         "path": shown(row["path"]),
         "batch": row["batch"],
         "batch_name": row["batch_name"],
-        "message": f"a list{origin} names it, and it has not come yet",
-        "hint": "Put the video there; it then gets what the list says for it.",
+        "message": f"a list{origin} names it, and {why or 'it has not come yet'}",
+        "hint": hint,
         "options": options,
     }
 

@@ -22,11 +22,10 @@ from gsvrd.intake import settle
 from gsvrd.intake.allowed import is_away
 from gsvrd.intake.identity import Candidate, Folders, Identity, durable
 from gsvrd.intake.names import printable
+from gsvrd.store.tracing import OUTSIDE
 
 log = structlog.get_logger("gsvrd.outside")
 
-WAITING = "outside"
-"""The service row with the reasons why videos wait, by path; null when none does."""
 FIRST_LOOK_S, LAST_LOOK_S = 0.5, 10.0
 AT_A_TIME = 500
 """So many are looked at before the filing thread has time for others."""
@@ -121,7 +120,7 @@ class Outside:
         told = {printable(path): why for path, why in list(self._reasons.items())[:TOLD]}
         if told != self._told:
             self._told = told
-            self.remember(WAITING, told or None)
+            self.remember(OUTSIDE, told or None)
             for why in sorted(set(told.values())):
                 log.info("video_awaited", reason=why, videos=sum(reason == why for reason in told.values()))
         self._is_looking = bool(self._waiting)

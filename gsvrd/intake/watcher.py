@@ -17,11 +17,10 @@ from typing import Literal
 
 from gsvrd.clock import Clock
 from gsvrd.intake.mounts import Mounts
-from gsvrd.intake.tap import Notice, Tap, TapObserver, Tell, Word
+from gsvrd.intake.tap import PROBE, Notice, Tap, TapObserver, Tell, Word
 
 WatchMode = Literal["auto", "events", "polling"]
 
-PROBE = b".gsvrd-probe-file"
 PROBE_S = 1.0
 START_S = 2.0
 """How long watching a large tree may take before the first scan is made without it."""
@@ -146,7 +145,8 @@ class Watcher:
             self.overflows += 1
         elif notice.word is Word.LIMIT:
             self.is_short = True
-            self._settle_on("")
+            if self._deadline is None:  # else it is not settled yet whether there are events at all
+                self._settle_on("")
         else:  # GONE: the next scan finds out what is there now
             self.stop()
             self.why = notice.why

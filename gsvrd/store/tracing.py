@@ -16,10 +16,13 @@ from typing import Any
 
 from gsvrd.model import Home, TaskState
 from gsvrd.policy.links import parse_link
-from gsvrd.store.reading import Row, open_for_reading
+from gsvrd.store.reading import Reading, Row, open_for_reading
 
 MOST = 20
 """At most so many tasks of one name are told."""
+
+OUTSIDE = "outside"
+"""The service row with the reasons why videos outside the inbox wait to be queued, by path; null when none does."""
 
 _INT_MAX = (1 << 63) - 1
 _LARGEST_ID = str(_INT_MAX)
@@ -137,6 +140,11 @@ class Tracing:
         if not self._has_expected():
             return None
         return next(iter(self._rows(_AWAITED, path or b"", os.path.abspath(word), b"/" + word)), None)
+
+    def why_awaited(self, path: str) -> str:
+        """Why a video outside the inbox (printable path) is not queued yet; empty when nothing is known of it."""
+        reasons = Reading(self.conn).service(OUTSIDE) or {}
+        return str(reasons.get(path, ""))
 
     def missing(self, batch: int) -> list[bytes]:
         """The videos of a list that have not come."""

@@ -15,10 +15,11 @@ from gsvrd.clock import ManualClock
 from gsvrd.config.models import Config, Intake
 from gsvrd.daemon import outside
 from gsvrd.daemon.filing import Filing
-from gsvrd.daemon.outside import LAST_LOOK_S, WAITING, Awaited, Outside
+from gsvrd.daemon.outside import LAST_LOOK_S, Awaited, Outside
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.supervisor import Timers
 from gsvrd.intake import settle
+from gsvrd.store.tracing import OUTSIDE
 
 SETTLE_S = 2.0
 
@@ -66,11 +67,11 @@ def test_a_video_that_is_still_being_written_waits_until_it_is_not(shelf: Shelf)
     shelf.expect("a.mp4")
     with (shelf.root / "a.mp4").open("ab") as file:
         assert shelf.pass_time() == []
-        assert shelf.rows == [(WAITING, {str(shelf.root / "a.mp4"): "it is still being written"})]
+        assert shelf.rows == [(OUTSIDE, {str(shelf.root / "a.mp4"): "it is still being written"})]
         file.write(b" and the rest")
         assert shelf.pass_time(SETTLE_S) == []
     assert shelf.pass_time(LAST_LOOK_S) == ["a.mp4"]
-    assert shelf.rows[-1] == (WAITING, None)
+    assert shelf.rows[-1] == (OUTSIDE, None)
 
 
 def test_where_nobody_can_tell_it_must_stand_still(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
