@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export VIDEO ?= tests/media/samples/lecture-en.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench benchlong chaos boot media lock clean
+.PHONY: help demo run test check bench benchlong chaos boot media dist lock clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -63,6 +63,11 @@ chaos: $(VENV)/.dev ## Kill, fail and cut the power, for an hour; needs strace a
 
 boot: $(VENV)/.dev ## Boot a throw-away machine with the service on it and see it through; needs root and systemd
 	$(BIN)/python -m pytest tests/boot -m "boot or not boot"
+
+dist: $(VENV)/.dev ## Build wheel and sdist into dist/ and try them on every Python that is there
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	GSVRD_DIST=1 $(BIN)/python -m pytest tests/acceptance/test_dist.py
 
 lock: ## Make constraints.txt anew from pyproject.toml
 	rm -rf $(VENV)-lock

@@ -6,7 +6,9 @@ answers signals within milliseconds while a 2 GB file is being forced to a slow 
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -37,10 +39,14 @@ class Filing:
         """How many actions have not been collected yet."""
         return self._open
 
-    def collect(self) -> bool:
-        """Call the endings of what is finished; True when there were any."""
+    def collect(self, most_s: float = math.inf) -> bool:
+        """Call the endings of what is finished, for `most_s` seconds or little more; True when there were any."""
         any_done = False
+        end = time.monotonic() + most_s
         while not self._done.empty():
+            if any_done and time.monotonic() >= end:
+                self._wake()
+                break
             self._done.get()()
             self._open -= 1
             any_done = True

@@ -51,6 +51,10 @@ log = structlog.get_logger("gsvrd.supervisor")
 STORE_RETRY_S = 1.0
 DATABASE_S = 5.0
 """An idle daemon looks so often whether its database is still there."""
+ENDINGS_S, ACCEPTED = 0.02, 100
+"""In a flood of files: the longest time a turn spends on taking them in, and how many are taken in at a time.
+
+A signal waits for no more than that."""
 CLOCK_JUMP_S = 1.0
 """Smaller steps of the wall clock do not matter."""
 
@@ -299,11 +303,13 @@ class Supervisor:
         lists = [one for one in found.candidates if self.reception.is_manifest(one)]
         for manifest in lists:
             self.reception.take_manifest(manifest)
-        if candidates := tuple(one for one in found.candidates if one not in lists):
+        videos = [one for one in found.candidates if one not in lists]
+        for start in range(0, len(videos), ACCEPTED):
+            some = tuple(videos[start : start + ACCEPTED])
             self.filing.submit(
-                partial(receive, candidates, self.reception.config, self.reception.templates),
-                partial(self._accept, candidates),
-                partial(self._not_durable, candidates),
+                partial(receive, some, self.reception.config, self.reception.templates),
+                partial(self._accept, some),
+                partial(self._not_durable, some),
             )
         for refusal in found.refusals:
             self._refuse(refusal)
@@ -357,7 +363,7 @@ class Supervisor:
         self._grouping.open()
         others_wrote = self.queue.look()
         while True:
-            self.filing.collect()
+            self.filing.collect(ENDINGS_S)
             self.snapshots.collect()
             self.summing.collect()
             self.progressing.collect()

@@ -104,6 +104,18 @@ def test_the_status_counts_videos_and_has_no_line_break(daemon: Daemon, manager:
     eventually(lambda: "STATUS=running; nothing to do" in manager.listen(), 30)
 
 
+def test_a_reload_by_command_returns_when_it_is_done_and_tells_of_a_refusal(daemon: Daemon) -> None:
+    down = daemon.ctl("reload")
+    assert (down.returncode, "does not run" in down.stderr) == (3, True)
+    daemon.start()
+    assert daemon.ctl("reload").returncode == 0
+    assert daemon.status()["reload"]["problem"] == ""
+    daemon.configure("nonsense: 1\n")
+    refused = daemon.ctl("reload")
+    assert refused.returncode == os.EX_CONFIG
+    assert "nonsense: unknown key" in refused.stderr
+
+
 # -- the unit ------------------------------------------------------------------------------------------------------------
 
 needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
