@@ -5,6 +5,7 @@ Importing this package is cheap: decoders and engines are imported by the rooms 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from gsvrd.analysis import Analysis
@@ -12,6 +13,9 @@ from gsvrd.analyzers.base import Workbench
 from gsvrd.analyzers.local.settings import LocalSettings
 
 __all__ = ["LocalAnalyzer", "LocalSettings"]
+
+# ONNX Runtime (1.32) reads it when it is loaded: without it, it makes a device id in the home directory and phones home.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 class LocalAnalyzer:

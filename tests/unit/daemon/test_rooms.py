@@ -148,6 +148,19 @@ def test_a_fault_in_filing_ends_the_loop_and_not_just_the_thread(filing: Filing)
         eventually(filing.collect)
 
 
+def test_endings_that_take_long_are_heard_over_several_turns_and_the_loop_comes_back_for_them() -> None:
+    pokes, ended = list[None](), list[object]()
+    filing = Filing(lambda: pokes.append(None))
+    for _ in range(3):
+        filing.submit(lambda: None, ended.append, fail)
+    filing.close()
+    for heard in (1, 2, 3):
+        pokes.clear()
+        assert filing.collect(0.0)
+        assert len(ended) == heard
+        assert bool(pokes) == (heard < 3)
+
+
 def test_filing_finishes_what_it_has_before_it_ends() -> None:
     done, gate = list[tuple[int, int]](), threading.Event()
     filing = Filing(lambda: None)
