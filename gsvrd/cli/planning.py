@@ -20,7 +20,7 @@ from gsvrd.cli.weighing import Weight
 from gsvrd.config.document import Problem
 from gsvrd.config.models import Config
 from gsvrd.config.options import Layer, resolve, to_json
-from gsvrd.daemon import reception
+from gsvrd.daemon.incoming import layers_of
 from gsvrd.daemon.settings import priorities
 from gsvrd.errors import TaskError
 from gsvrd.intake.allowed import Placed, Roots, place_rows
@@ -191,7 +191,7 @@ class Planning:
         placed, problems = place_rows(manifest, printable(relative), os.path.dirname(path), roots, self._rules)
         for problem in (*manifest.problems, *problems):
             self.items.append(_wrong(problem, "inbox"))
-        above, _ = reception.layers_of(path, self._inbox, self._templates, self._read)
+        above, _ = layers_of(path, self._inbox, self._templates, self._read)
         for one in placed:
             self._take_row(one, manifest.name, [*above, ("the manifest", manifest.options)])
 
@@ -222,7 +222,7 @@ class Planning:
         path = os.path.join(self._inbox, relative)
         batch, named = self._named.get(path, ("", []))
         top = printable(relative.partition(b"/")[0]) if b"/" in relative else ""
-        above, problem_there = reception.layers_of(path, self._inbox, self._templates, self._read)
+        above, problem_there = layers_of(path, self._inbox, self._templates, self._read)
         self._add(path, printable(relative), found, batch or top, [*above, *named, *layers], source)
         if problem_there:
             self.items[-1].held = f"wrong options: {problem_there}"

@@ -28,9 +28,10 @@ from gsvrd.daemon.courier import Courier
 from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.grouping import STATEMENTS, Grouping
+from gsvrd.daemon.incoming import Received, layers_of, receive
 from gsvrd.daemon.placing import Places
 from gsvrd.daemon.progressing import Progressing
-from gsvrd.daemon.reception import Received, Reception, layers_of, new_task, receive
+from gsvrd.daemon.reception import Reception, new_task
 from gsvrd.daemon.runstate import RunState
 from gsvrd.daemon.service import Notifier
 from gsvrd.daemon.signals import Doorbell, Signals, Wake

@@ -15,7 +15,7 @@ from gsvrd.config.models import Batch, Checkpoints, Config
 from gsvrd.config.options import Options
 from gsvrd.daemon.batch_snapshots import BatchSnapshots, Wish
 from gsvrd.daemon.filing import Filing
-from gsvrd.daemon.reception import wrong_folder
+from gsvrd.daemon.incoming import wrong_folder
 from gsvrd.daemon.snapshots import AFTER_FAILURE_S, TROUBLE
 from gsvrd.daemon.supervisor import Timers
 from gsvrd.store.checkpoints import CheckpointManager
