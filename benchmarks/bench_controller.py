@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmarks import measure
 from benchmarks.simulator import scenarios
 from benchmarks.simulator.ablations import PARTS
-from benchmarks.simulator.contest import NAMES, Row, contest, sweep
+from benchmarks.simulator.contest import NAMES, Row, contest, settings_of
+from benchmarks.simulator.engine import Engine, Outcome
 from benchmarks.simulator.forecast import Forecast, forecasts
 from benchmarks.simulator.world import Scenario
 
@@ -88,19 +89,39 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _ablate(named: Sequence[Scenario], fresh: Sequence[Scenario]) -> None:
-    bests = [(scenario, sweep(scenario)) for scenario in [*named, *fresh]]
+    """Beside the whole controller, scenario by scenario."""
+    whole = {scenario: _without("nothing left out", scenario) for scenario in [*named, *fresh]}
     rows = []
-    for name, make in PARTS.items():
-        found = [row for scenario, best in bests for row in contest(scenario, ("controller",), best=best, make=make)]
-        worst = min(found, key=lambda row: row.share)
-        rows.append((name, *_summary(found, "controller"), f"{worst.scenario} {worst.seed}"))
-    measure.print_table(("without", *_SUMMARY, "the least is"), rows)
+    for name in PARTS:
+        found = {scenario: _without(name, scenario) for scenario in whole}
+        costs = {scenario: one.per_hour / whole[scenario].per_hour - 1.0 for scenario, one in found.items()}
+        worst = min(costs, key=lambda scenario: costs[scenario])
+        changes = [one.changes * 3600.0 / max(3600.0, one.seconds) for one in found.values()]
+        size = statistics.mean(one.worker_seconds / one.seconds for one in found.values())
+        rows.append(
+            (
+                name,
+                f"{statistics.mean(costs.values()):+.1%}",
+                f"{costs[worst]:+.1%} in {worst.name} {worst.seed}",
+                f"{statistics.mean(changes):.1f}",
+                f"{max(changes):.1f}",
+                f"{size:.1f}",
+            )
+        )
+    measure.print_table(("without", "work an hour", "the least", "changes/h", "most", "mean size"), rows)
+
+
+def _without(part: str, scenario: Scenario) -> Outcome:
+    return Engine(scenario, PARTS[part](settings_of(scenario))).run()
 
 
 def _forecast(named: Sequence[Scenario], fresh: Sequence[Scenario]) -> None:
     groups = [(scenario.name, forecasts(scenario)) for scenario in named]
     groups.append(("random", [one for scenario in fresh for one in forecasts(scenario)]))
-    groups.append(("all", [one for _, found in groups for one in found]))
+    everything = [one for _, found in groups for one in found]
+    groups.append(("all, nothing unforeseeable later", [one for one in everything if one.foreseeable]))
+    groups.append(("all, the rest", [one for one in everything if not one.foreseeable]))
+    groups.append(("all", everything))
     rows = [_forecast_row(name, found) for name, found in groups if found]
     measure.print_table(("scenario", "looks", "mean error of p50", "truth below p90", "in p10..p90"), rows)
 

@@ -22,6 +22,8 @@ class Forecast:
 
     span: Span
     truth_s: float
+    foreseeable: bool
+    """Nothing leaps later that nobody can know: capacity, rate, outage or neighbour (a slow drift is none of them)."""
 
     @property
     def error(self) -> float:
@@ -35,7 +37,18 @@ def forecasts(scenario: Scenario) -> list[Forecast]:
         return []
     onlooker = _Onlooker(scenario, Controller(settings_of(scenario)))
     end = onlooker.run().seconds
-    return [Forecast(span, end - moment) for moment, span in onlooker.looks if end > moment]
+    changes = _changes(scenario)
+    return [
+        Forecast(span, end - moment, not any(moment < change < end for change in changes))
+        for moment, span in onlooker.looks
+        if end > moment
+    ]
+
+
+def _changes(scenario: Scenario) -> list[float]:
+    service, machine = scenario.service, scenario.machine
+    steps = [moment for part in (service.capacity, service.rate, machine.neighbour) for moment, _ in part]
+    return steps + [moment for outage in service.outages for moment in outage]
 
 
 class _Onlooker(Engine):
@@ -47,22 +60,34 @@ class _Onlooker(Engine):
         self.looks: list[tuple[float, Span]] = []
         self.due = [share * len(scenario.videos) for share in SHARES]
         self.unfinished = {video.number: video for video in scenario.videos}
+        self.seen_target = 0
+
+    def _dispatch(self) -> None:
+        """As the daemon, it looks whenever the number of workers is another."""
+        super()._dispatch()
+        if self.seen_target != self.target and self.unfinished:
+            self.seen_target = self.target
+            self._forecast()
 
     def _end(self, one: Try, again_after: float | None) -> None:
         is_over = one.over
         super()._end(one, again_after)
-        if is_over or again_after is not None:
+        if is_over:
             return
-        video = one.task.video
-        outcome = OutcomeKind.FAILED if video.bad else OutcomeKind.SUCCEEDED
-        self.monitor.add(Finished(int(video.size), None, self.now - one.started, self.now, outcome, kind=video.kind))
+        video, again = one.task.video, again_after is not None
+        outcome = OutcomeKind.FAILED if video.bad or again else OutcomeKind.SUCCEEDED
+        taken_s = self.now - one.started
+        self.monitor.add(Finished(int(video.size), None, taken_s, self.now, outcome, again, video.kind))
+        if again:
+            return
         del self.unfinished[video.number]
         done = len(self.scenario.videos) - len(self.unfinished)
         if self.due and done >= max(self.due[0], FEWEST) and self.unfinished:
             self.due = [share for share in self.due if share > done]
-            self._look()
+            if (span := self._forecast()) is not None:
+                self.looks.append((self.now, span))
 
-    def _look(self) -> None:
+    def _forecast(self) -> Span | None:
         running = {one.task.video.number: one for one in self.tries}
         waiting = [
             Waiting(int(video.size), kind=video.kind)
@@ -73,6 +98,4 @@ class _Onlooker(Engine):
             Running(int(one.task.video.size), None, self.now - one.started, kind=one.task.video.kind)
             for one in running.values()
         ]
-        progress = self.monitor.look(self.now, running=begun, waiting=waiting, workers=self.target)
-        if progress.remaining_s is not None:
-            self.looks.append((self.now, progress.remaining_s))
+        return self.monitor.look(self.now, running=begun, waiting=waiting, workers=self.target).remaining_s

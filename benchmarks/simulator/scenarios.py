@@ -46,7 +46,7 @@ def _steady(value: float) -> Steps:
 
 def _changed(video: Video, **changes: object) -> Video:
     values = {name: getattr(video, name) for name in Video.__slots__}
-    return Video(**(values | changes))  # type: ignore[arg-type]
+    return Video(**(values | changes))
 
 
 def api_free(rng: Random, seed: int) -> Scenario:
@@ -73,6 +73,11 @@ def api_wide(rng: Random, seed: int) -> Scenario:
 def api_rate(rng: Random, seed: int) -> Scenario:
     service = Service(rate=_steady(5.0), told_rate=5.0)
     return Scenario("api_rate", seed, _calls(rng, 500), service)
+
+
+def api_rate_low(rng: Random, seed: int) -> Scenario:
+    service = Service(rate=_steady(2.0), told_rate=2.0)
+    return Scenario("api_rate_low", seed, _calls(rng, 300), service)
 
 
 def api_rate_unknown(rng: Random, seed: int) -> Scenario:
@@ -131,6 +136,12 @@ def neighbour(rng: Random, seed: int) -> Scenario:
     return Scenario("neighbour", seed, _studies(rng, 500), machine=Machine(cores=8.0, neighbour=others, crowding=0.06))
 
 
+def neighbour_first(rng: Random, seed: int) -> Scenario:
+    """Somebody else uses whatever nobody uses, from the start, and half of it is our share; tasks only compute."""
+    machine = Machine(cores=8.0, neighbour=_steady(8.0), crowding=0.06)
+    return Scenario("neighbour_first", seed, _studies(rng, 250, waits=0.02), machine=machine, initial=2)
+
+
 def mixed(rng: Random, seed: int) -> Scenario:
     videos = [_call(rng, number, 90.0) if rng.random() < 0.6 else _study(rng, number, 100.0) for number in range(400)]
     return Scenario("mixed", seed, tuple(videos), Service(_steady(5.0), 1.4), Machine(cores=2.0))
@@ -178,6 +189,7 @@ NAMED: tuple[Callable[[Random, int], Scenario], ...] = (
     api_flat4,
     api_wide,
     api_rate,
+    api_rate_low,
     api_rate_unknown,
     api_outage,
     api_step,
@@ -189,6 +201,7 @@ NAMED: tuple[Callable[[Random, int], Scenario], ...] = (
     cpu8,
     cpu_waits,
     neighbour,
+    neighbour_first,
     mixed,
     cgroup,
     memory_tail,

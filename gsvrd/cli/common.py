@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 EXIT_DOWN = 3
 """The daemon does not run; the figure LSB init scripts and `systemctl status` use."""
+RIGHTS_HINT = "Be the user that the daemon runs as, such as with `sudo -u gsvrd`."
 
 home_option = click.option(
     "--home",
@@ -47,6 +48,9 @@ def edge(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except GsvrdError as error:
             fail(str(error), error.hint, error.exit_code if isinstance(error, SetupError) else os.EX_SOFTWARE)
+            raise AssertionError from None
+        except PermissionError as error:
+            fail(f"you may not use {error.filename or 'this'}", RIGHTS_HINT, os.EX_NOPERM)
             raise AssertionError from None
 
     return wrapped

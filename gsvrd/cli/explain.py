@@ -96,6 +96,7 @@ def facts(place: Any) -> dict[str, Any]:
         "remedy": _WORDS.get(cap or "", _UNKNOWN)[1],
         "note": now.get("note", ""),
         "notes": now.get("notes", []),
+        "oom_kills": now.get("oom_kills", 0),
         "caps": now.get("caps", {}),
         "limits": now.get("limits", {}),
         "figures": now.get("figures", {}),

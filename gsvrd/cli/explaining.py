@@ -37,6 +37,8 @@ def _told(found: dict[str, Any]) -> Iterator[Any]:
         yield Text(_clipped(found))
     for note in found["notes"]:
         yield Text(f"Note: {note}", style="yellow")
+    if found["oom_kills"]:
+        yield Text(f"Note: {_killed(found['oom_kills'])}", style="yellow")
     if found["caps"]:
         each = " · ".join(f"{name} {value:g}" for name, value in sorted(found["caps"].items(), key=lambda cap: cap[1]))
         yield Text(f"What each limit alone would allow: {each}")
@@ -52,6 +54,14 @@ def _clipped(found: dict[str, Any]) -> str:
     side = "workers.max" if found["hand"] > found["target"] else "workers.min"
     limit = found["max"] if found["hand"] > found["target"] else found["min"]
     return f"By hand it is {found['hand']}, and {side} is {limit}: that holds first."
+
+
+def _killed(count: int) -> str:
+    what = "a process" if count == 1 else f"{count} processes"
+    return (
+        f"since the daemon started, the kernel has ended {what} of its control group for want of memory: something in it"
+        " holds more than the daemon counts on. Raise MemoryMax= in the unit, or lower workers.memory_budget."
+    )
 
 
 def _changes(rows: list[dict[str, Any]]) -> Any:

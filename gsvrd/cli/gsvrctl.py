@@ -5,6 +5,7 @@ Imports no SDK, no watchdog and no decoder; the database is read directly.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,11 +22,13 @@ from gsvrd import __version__
 from gsvrd.cli.batches import batch, batches, webhooks
 from gsvrd.cli.checkpoint import checkpoint
 from gsvrd.cli.common import EXIT_DOWN, Group, config_option, edge, fail, home_option, json_option
+from gsvrd.cli.doctor import doctor
 from gsvrd.cli.explain import explain
 from gsvrd.cli.operate import cancel, retry, why
 from gsvrd.cli.plan import plan
 from gsvrd.cli.reload import reload
 from gsvrd.cli.service import service
+from gsvrd.cli.shells import completion, manual
 from gsvrd.cli.submit import submit
 from gsvrd.cli.watch import watch
 from gsvrd.cli.workers import workers
@@ -34,6 +37,9 @@ from gsvrd.model import TaskState
 
 CONFIRM_S = 10.0
 """How long a signal may take to be confirmed; the loop needs milliseconds, a machine under load more."""
+
+_FOR_ALL = frozenset({"service", "doctor", "completion", "manual"})
+"""Commands that do not read the database, or tell by themselves when they may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ def main(context: click.Context, home: Path, config_file: Path | None) -> None:
     if not home.is_dir():
         fail(f"there is no directory {home}", "Name the home with --home or GSVRD_HOME.", os.EX_NOINPUT)
     context.obj = Place(find_places(home, config_file, os.environ))
+    if context.invoked_subcommand not in _FOR_ALL:
+        _see_rights(context.obj.database)
 
 
 for command in (
@@ -85,6 +93,9 @@ for command in (
     workers,
     service,
     reload,
+    doctor,
+    completion,
+    manual,
 ):
     main.add_command(command)
 
@@ -178,6 +189,12 @@ def templates(place: Place, as_json: bool) -> None:
     known = load_templates(place.places.home / "config" / "templates").values()
     rows = [{"name": found.name, "version": found.version, "description": found.description} for found in known]
     _print(rows, as_json, "templates")
+
+
+def _see_rights(database: Path) -> None:
+    """Who may not read the database may not steer either. Raises `PermissionError`: this is said before anything else."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.close(os.open(database, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
 
 
 def _reading(place: Place) -> Any:

@@ -13,6 +13,7 @@ import click
 
 from gsvrd import __version__
 from gsvrd.cli.common import Group, config_option, edge, home_option
+from gsvrd.cli.shells import completion, manual
 from gsvrd.cli.tune import tune
 from gsvrd.errors import SetupError
 
@@ -65,7 +66,7 @@ def run(home: Path, config_file: Path | None) -> None:
 
         run_daemon(settings, read, notifier, beginning=beginning)
     except SetupError as error:
-        notifier.status(f"{error} {error.hint}")
+        notifier.status(f"{str(error).rstrip('.')}. {error.hint}")
         if not logs.is_journal():
             raise
         logs.setup("info", "auto", process="gsvrd")
@@ -145,7 +146,8 @@ def selftest(home: Path, config_file: Path | None, points: str, list_points: boo
     raise SystemExit(run_selftest(load(home, config_file, os.environ), wanted, keep=keep, as_json=as_json))
 
 
-main.add_command(tune)
+for command in (tune, completion, manual):
+    main.add_command(command)
 
 
 def _in_columns(points: Mapping[str, str]) -> str:

@@ -92,6 +92,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
+    from gsvrd.pool.confine import gain_nothing, go_offline
+
+    gain_nothing()
+    go_offline()
     import gsvrd.analyzers.local.media  # noqa: F401 (takes longest; nothing is asked yet)
 
     for path in sys.stdin.buffer.read().split(b"\0")[:-1]:

@@ -52,7 +52,10 @@ _SUFFIXES = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv 
 _IGNORED = (
     ".* ~* *.part *.partial *.crdownload *.download *.tmp *.filepart @eaDir #recycle $RECYCLE.BIN lost+found __MACOSX"
 )
-_MEDIA_TYPES = "video/* audio/* application/octet-stream binary/octet-stream application/mp4 application/x-matroska application/ogg"
+_MEDIA_TYPES = (
+    "video/* audio/* application/octet-stream binary/octet-stream"
+    " application/mp4 application/x-matroska application/ogg"
+)
 _AUTO_LEAST, _AUTO_FIRST, _AUTO_MOST = 2, 4, 8
 LEAST_MEMORY = 256 * MIB
 """The daemon, its fork server and one worker with a small task."""
@@ -64,7 +67,7 @@ _media_type = text("a media type such as video/mp4 or video/*, in small letters"
 _below_reports = text("empty, or a relative path without '..'", r"(?:(?![/~])(?!(?:.*/)?\.\.?(?:/|$)).+)?")
 _host = text("a host's name or address in small letters, without a port", r"[a-z0-9._:-]{1,253}")
 _listen = text(
-    "empty, an address and a port such as 127.0.0.1:9478 or [::1]:9478, or unix:PATH",
+    "empty, an address and a port, or a socket: 127.0.0.1:9478, [::1]:9478 or unix:PATH",
     r"(?:[0-9.]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}|unix:.{1,100})?",
 )
 template_name = text("a template's name: letters, digits, '_' and '-'", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -472,7 +475,7 @@ class Metrics(Section):
 
     listen: Annotated[str, _listen] = Field(
         default="",
-        description="Where /metrics, /healthz and /readyz are served; a socket's path starts at the state directory.",
+        description="Where /metrics and the probes are served: 127.0.0.1:9478, or unix:PATH from the state directory on.",
     )
     allow_remote: Annotated[bool, flag()] = Field(
         default=False, description="Serve them at an address that other machines reach, too; nobody is asked who he is."

@@ -47,8 +47,13 @@ log = structlog.get_logger("gsvrd.attempts")
 SERVICE_TROUBLE = (ErrorKind.SERVER, ErrorKind.NETWORK)
 FELLING = (ErrorKind.CRASHED, ErrorKind.TIMEOUT, ErrorKind.MEMORY)
 """What the video itself may have done to its worker."""
-RATES = "success_rates"
-"""Under this name the service's facts hold them."""
+RATES, BUDGET = "success_rates", "retry_budget"
+"""Under these names the service's facts hold them."""
+_KILLED_FOR_MEMORY = ErrorFacts(
+    ErrorKind.MEMORY,
+    "the kernel ended the worker for want of memory (SIGKILL)",
+    "It comes again with more. `gsvrctl explain workers` tells how often this happened.",
+)
 OUTAGE_S = 30.0
 """While a service is known to be down its failures cost no attempt; tasks come again after about so long."""
 SAME_CONTENT_S = 15.0
@@ -152,6 +157,10 @@ class Staffing(Protocol):
 
     def was_starved(self, task: int) -> bool:
         """Whether a worker that died without a word most likely did for want of memory."""
+        ...
+
+    def kernel_killed(self) -> bool:
+        """Whether the kernel has of late ended a process of ours for want of memory."""
         ...
 
     def exceeded(self, task: int) -> ErrorFacts | None:
@@ -331,11 +340,19 @@ class Attempts:
             case Snoozed(delay_s=delay_s, reason=reason):
                 log.info("attempt_snoozed", task=ending.task, attempt=ending.attempt, delay_s=delay_s, reason=reason)
                 self.queue.release(ending.task, ending.attempt, reason, OutcomeKind.SNOOZED, delay_s)
-            case Died(error=error):
-                if error.kind is ErrorKind.CRASHED and self.staff is not None and self.staff.was_starved(ending.task):
-                    error = replace(error, kind=ErrorKind.MEMORY)
+            case Died():
+                error = self._true_cause(ending)
                 late = error.kind is ErrorKind.TIMEOUT or error.kind in SERVICE_TROUBLE
                 self._fail(running, error, OutcomeKind.TIMED_OUT if late else OutcomeKind.DIED, "")
+
+    def _true_cause(self, ending: Died) -> ErrorFacts:
+        """Who died for want of memory could not say so."""
+        error = ending.error
+        if error.kind is not ErrorKind.CRASHED or self.staff is None:
+            return error
+        if ending.by_stranger and self.staff.kernel_killed():
+            return _KILLED_FOR_MEMORY
+        return replace(error, kind=ErrorKind.MEMORY) if self.staff.was_starved(ending.task) else error
 
     def _enter(self, running: Running, stage: str) -> None:
         """A stage begins, and may take so long."""
@@ -487,7 +504,10 @@ class Attempts:
             self.herald.failed(task, attempt, error)
 
     def _wait_for_a_retry(self) -> float:
-        return self.budget.take(self._now()) * (0.5 + self.chance())
+        now = self._now()
+        wait_s = self.budget.take(now) * (0.5 + self.chance())
+        self.queue.set_service(BUDGET, self.budget.save(now))
+        return wait_s
 
     def _is_hopeless(self, kind: ErrorKind) -> bool:
         """Only for trouble of the service: what fells a worker is counted by deaths."""

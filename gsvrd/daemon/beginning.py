@@ -8,10 +8,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import structlog
+
 from gsvrd.config.models import Config
 from gsvrd.daemon.service import Lock
 from gsvrd.errors import AccessError, ConfigError
+from gsvrd.intake.mounts import Mounts, is_remote
 from gsvrd.store.opening import Check
+
+log = structlog.get_logger("gsvrd.beginning")
 
 DATABASE, LOCK = "gsvrd.db", "lock"
 
@@ -23,6 +28,7 @@ class Beginning:
         """Raises `SetupError`: no home, directories that cannot be used, another daemon."""
         see_home(config)
         _prepare(config)
+        warn_of_a_share(config.state)
         self._lock = Lock(config.state / LOCK)
         self._lock.acquire()
         self.check = Check(config.state / DATABASE)
@@ -49,6 +55,16 @@ def _prepare(config: Config) -> None:
             raise AccessError(f"{path} cannot be made: {error.strerror}", whose(path)) from error
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise AccessError(f"{path} cannot be read and written", whose(path))
+
+
+def warn_of_a_share(state: Path, mounts: Mounts | None = None) -> None:
+    """Say so in the log when the database lies where other machines may write: there it is slow, and locks may be an
+    empty promise. Not refused, since the root of a virtual machine may be such a thing and well.
+    """
+    kind = (mounts or Mounts()).kind(state.stat().st_dev)
+    if is_remote(kind):
+        hint = "Put directories.state on a disk of this machine; the other directories may stay."
+        log.warning("state_on_a_share", state=str(state), file_system=kind, hint=hint)
 
 
 def whose(path: Path) -> str:

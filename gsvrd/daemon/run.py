@@ -18,7 +18,7 @@ from gsvrd.clock import Clock, SystemClock
 from gsvrd.config.load import fingerprint
 from gsvrd.config.models import Config
 from gsvrd.daemon import settings
-from gsvrd.daemon.attempts import RATES, Attempts
+from gsvrd.daemon.attempts import BUDGET, RATES, Attempts
 from gsvrd.daemon.batch_snapshots import BatchSnapshots
 from gsvrd.daemon.batches import Batches
 from gsvrd.daemon.beginning import DATABASE, Beginning, see_home
@@ -30,6 +30,7 @@ from gsvrd.daemon.doors import Doors
 from gsvrd.daemon.filing import Filing
 from gsvrd.daemon.heralding import Herald
 from gsvrd.daemon.metrics.station import Station
+from gsvrd.daemon.openfiles import files_needed
 from gsvrd.daemon.outlook import Outlook, Seen
 from gsvrd.daemon.permits import BREAKER, Permits
 from gsvrd.daemon.placing import Places
@@ -51,7 +52,7 @@ from gsvrd.errors import ConfigError, GsvrdError
 from gsvrd.intake.intake import Intake
 from gsvrd.intake.names import NameRules
 from gsvrd.model import REMOTE_STAGE, Task
-from gsvrd.policy.breaker import Breaker, SuccessRates
+from gsvrd.policy.breaker import Breaker, RetryBudget, SuccessRates
 from gsvrd.policy.limiter import APILimiter, Instant
 from gsvrd.policy.memory import MemoryOptimizer
 from gsvrd.policy.retry import RetryStrategy
@@ -70,8 +71,6 @@ from gsvrd.templates.model import Template
 log = structlog.get_logger("gsvrd.run")
 
 DOORBELL = "doorbell"
-_FILES, _FILES_EACH = 48, 6
-"""Descriptors the daemon needs for itself and for each worker, with some to spare."""
 _BUSY_MS = 200
 """How long a turn waits for a database that another process has locked; then its door is closed for a moment."""
 _INSTALLATION = "installation"
@@ -234,6 +233,7 @@ def _supervise(
         parallel=settings.parallel(config),
         skip_existing=config.batch.skip_existing,
         after_commit=after_commit,
+        budget=RetryBudget.restore(queue.service(BUDGET), now),
         rates=SuccessRates.restore(queue.service(RATES), now),
     )
 
@@ -315,7 +315,7 @@ def _open_many_files(workers: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    needed = _FILES + _FILES_EACH * workers
+    needed = files_needed(workers)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise ConfigError(
             f"{hard} files may be open at a time (RLIMIT_NOFILE), and {workers} workers need {needed}",

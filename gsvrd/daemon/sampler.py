@@ -81,6 +81,10 @@ class Sampler(Protocol):
         """Only that; it may be asked more often."""
         ...
 
+    def oom_kills(self) -> int | None:
+        """Only those since the last reading, which stays what it was."""
+        ...
+
 
 @dataclass(slots=True)
 class _Before:
@@ -128,9 +132,13 @@ class SystemSampler:
             allowed_cores=min(float(len(processors)), facts.cores or float(len(processors))),
             machine_cores=float(os.cpu_count() or len(processors)),
             wait=_wait(before, now, notes),
-            oom_kills=_kills(before, now),
+            oom_kills=_kills(before, now.oom_kills),
             notes=tuple(notes),
         )
+
+    def oom_kills(self) -> int | None:
+        """See `Sampler`."""
+        return _kills(self._before, self.groups.read().oom_kills)
 
     def _memory(self, facts: GroupFacts, pids: Sequence[int]) -> Memory:
         workers = {pid: found for pid in pids if (found := machine.footprint(pid)) is not None}
@@ -194,10 +202,10 @@ def _wait(before: _Before | None, now: _Before, notes: list[str]) -> float | Non
     return waited / (ran + waited) if ran + waited > 0 else 0.0
 
 
-def _kills(before: _Before | None, now: _Before) -> int | None:
-    if before is None or now.oom_kills is None or before.oom_kills is None:
+def _kills(before: _Before | None, now: int | None) -> int | None:
+    if before is None or now is None or before.oom_kills is None:
         return None
-    return max(0, now.oom_kills - before.oom_kills)
+    return max(0, now - before.oom_kills)
 
 
 def _share(part: float | None, whole: float | None) -> float | None:

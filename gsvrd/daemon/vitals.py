@@ -58,8 +58,8 @@ class Vitals:
 
     @property
     def is_live(self) -> bool:
-        """Whether the loop turns."""
-        return self.lag_s < LIVE_S
+        """Whether the loop turns, or is not there yet: a start with a long history takes its time."""
+        return self.word == "starting" or self.lag_s < LIVE_S
 
     def unready(self) -> str:
         """Why no work would start, in a few words; empty when it would. A pause is somebody's wish and no trouble."""

@@ -106,6 +106,10 @@ class Workforce:
     """The first in line, when `may` was asked last."""
     _refused: bool = False
     """A task did not fit into memory since the last tick."""
+    _met_cap: int = 0
+    """Attempts that met their cap since then, and come again."""
+    _oom_kills: int = 0
+    """What the kernel has ended for want of memory, of all that this run has seen."""
     _reclaimed_at: float = -1e9
     _saved_at: float = -1e9
     _mean_s: float = 1.0
@@ -178,7 +182,8 @@ class Workforce:
         now = round(self.clock.monotonic(), 3)
         decision = self.controller.decide(metrics, now)
         self._completions.clear()
-        self._refused = False
+        self._refused, self._met_cap = False, 0
+        self._oom_kills += self.sample.oom_kills or 0
         self._record(metrics, decision, now)
         self._carry_out(decision)
         if now - self._saved_at >= SAVE_S:
@@ -208,6 +213,7 @@ class Workforce:
             memory_used=sample.memory.used,
             memory_limit=sample.memory.limit,
             memory_blocked=self._refused,
+            memory_failures=self._met_cap,
             api_errors=_brief(self.outside.load_errors(self.clock.monotonic())),
             rate_per_minute=_brief(rate) if rate < math.inf else None,
             forced=self.hand,
@@ -231,7 +237,7 @@ class Workforce:
         before, self.target = self.target, self._within(workers)
         if self.target != before:
             cap = decision.cap.value if decision else "max"
-            inputs = _inputs(decision) if decision else {}
+            inputs = self._inputs(decision) if decision else {}
             self.decisions.changed(Change(self.clock.wall(), before, self.target, cap, note, inputs))
             log.info("workers", before=before, after=self.target, cap=cap, note=note or None)
             self.pool.resize(self.target)
@@ -254,14 +260,24 @@ class Workforce:
             "cap": decision.cap.value if decision else self._told.get("cap"),
             "note": decision.note if decision else self._told.get("note", ""),
             "limits": dict(decision.limits) if decision else self._told.get("limits", {}),
+            "oom_kills": self._oom_kills,
         }
         if facts == {name: self._told.get(name) for name in facts} and (decision is None or not self._is_stale()):
             return
-        inputs = _inputs(decision) if decision else {name: self._told.get(name, {}) for name in ("caps", "figures")}
+        inputs = (
+            self._inputs(decision) if decision else {name: self._told.get(name, {}) for name in ("caps", "figures")}
+        )
         self._told = {**facts, **inputs, "at": round(self.clock.wall(), 3)}
         if decision is not None and self.sample is not None:
             self._told["notes"] = list(self.sample.notes)
         self.queue.set_service(NOW, self._told)
+
+    def _inputs(self, decision: Decision) -> dict[str, Any]:
+        caps = {str(name): round(value, 2) for name, value in decision.caps.items()}
+        figures = {name: round(value, 4) for name, value in decision.inputs.items()}
+        if self.sample is not None and self.sample.oom_kills:
+            figures["oom_kills"] = self.sample.oom_kills
+        return {"caps": caps, "figures": figures}
 
     def _is_stale(self) -> bool:
         return self.clock.wall() - float(self._told.get("at", 0.0)) >= SAVE_S
@@ -386,10 +402,18 @@ class Workforce:
         """Whether a worker that died without a word most likely did for want of memory: ours, or the kernel's doing."""
         return self.memory.is_starved(task)
 
+    def kernel_killed(self) -> bool:
+        """Whether the kernel has ended a process of ours for want of memory, since the last reading or just before it."""
+        lately = self.sample.oom_kills if self.sample is not None else None
+        return bool(lately or self.sampler.oom_kills())
+
     def exceeded(self, task: int) -> ErrorFacts | None:
         """A task met its memory limit. None: it comes again with more; else why that would be no use."""
         grant = self.memory.grants.get(task)
-        if grant is None or self.memory.exceeded(task):
+        if grant is None:
+            return None
+        if self.memory.exceeded(task):
+            self._met_cap += 1
             return None
         had = f"{grant.cap / _MB:,.0f} MB"
         hint = "Raise workers.memory_limit or workers.memory_budget, or give this video a machine with more memory."
@@ -402,11 +426,6 @@ class Workforce:
 
 def _since(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None or after < before else round(after - before, 4)
-
-
-def _inputs(decision: Decision) -> dict[str, Any]:
-    caps = {str(name): round(value, 2) for name, value in decision.caps.items()}
-    return {"caps": caps, "figures": {name: round(value, 4) for name, value in decision.inputs.items()}}
 
 
 def _brief(value: float | None) -> float | None:

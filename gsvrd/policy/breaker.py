@@ -129,12 +129,20 @@ class Breaker:
         return cls(phase, list(was.recent), was.openings, now.monotonic + left_s)
 
 
+class SavedBudget(msgspec.Struct, frozen=True):
+    """What a budget held, and the wall time it is of."""
+
+    left: float
+    wall: float
+
+
 @dataclass(slots=True)
 class RetryBudget:
     """How much of what the service is asked may be asked again: a tenth of the calls, and one a minute besides.
 
     When a service is slow to fail, retries of everything would be most of its load and keep it down. Who finds the budget
-    empty waits in the queue, and no attempt is charged.
+    empty waits in the queue, and no attempt is charged. It is kept over a restart as of the last time somebody asked: what
+    calls have brought in since is lost, a tenth of a retry each.
     """
 
     _left: float = RETRIES_LEAST
@@ -153,6 +161,20 @@ class RetryBudget:
             self._left -= 1.0
             return 0.0
         return (1.0 - self._left) * 60.0 / RETRIES_A_MINUTE
+
+    def save(self, now: Instant) -> SavedBudget:
+        """As plain data."""
+        return SavedBudget(self._left, now.wall)
+
+    @classmethod
+    def restore(cls, saved: object, now: Instant) -> RetryBudget:
+        """From `save`, decoded JSON or not; a new one from anything else."""
+        try:
+            was = msgspec.convert(saved, SavedBudget, from_attributes=True)
+        except msgspec.ValidationError:
+            return cls()
+        left = min(RETRIES_MOST, max(0.0, was.left))
+        return cls(left, now.monotonic - max(0.0, now.wall - was.wall))
 
 
 class SavedRate(msgspec.Struct, frozen=True):

@@ -55,7 +55,6 @@ class Controller:
     _last: float | None = None
     """The time of the last call, and time as it is counted here: it never goes back."""
     _now: float = 0.0
-    _seen: int = 0
 
     @property
     def size(self) -> int:
@@ -81,8 +80,7 @@ class Controller:
         if jumped or lacking:
             return self._decision(share, Cap.HELD, jumped or f"held: could not be read: {', '.join(lacking)}")
         signs = self._signs(metrics, asked)
-        if pace.step(share, signs, self.settings, self._now):
-            self._seen = 0
+        pace.step(share, signs, self.settings, self._now)
         return self._decision(share, self._binding(share, signs), pace.why)
 
     def _pass_time(self, now: float) -> str:
@@ -129,7 +127,6 @@ class Controller:
             self._kinds[one.kind] = kind
         if one.api_s > 0.0:
             self._level.add(one.size, max(LEAST_S, one.api_s / max(1, one.calls)), one.beside, self._now)
-            self._seen += 1
 
     # -- what is wanted ----------------------------------------------------------------------------------------------
 
@@ -159,9 +156,11 @@ class Controller:
         if (metrics.api_errors or 0.0) > settings.api_error_high:
             stop = Cap.ERRORS
         calling, _ = self._works(metrics, asked)
+        if calling.hold_s * calling.share > settings.response_high_s and self._level.knee.samples() < settings.history:
+            stop = Cap.API
         used = (metrics.memory_used or 0.0) / (metrics.memory_limit or math.inf)
         busy = sum(metrics.running.values()) >= metrics.workers
-        return Signs(busy, stop, used > settings.memory_high, calling.left_s, self._seen)
+        return Signs(busy, stop, used > settings.memory_high)
 
     # -- telling -----------------------------------------------------------------------------------------------------
 

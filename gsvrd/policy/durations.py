@@ -24,8 +24,9 @@ SLOPES = {False: 0.85, True: 1.0}
 RIDGE = 3.0
 SPREAD, SPREAD_TRUST = 0.3, 4.0
 """How the logarithms scatter before any was seen, and for how many tasks that counts."""
-WEATHER = 0.12
-"""How far the level may move unseen."""
+WEATHER, WEATHER_TRUST, BLOCK = 0.2, 3.0, 12
+"""How far the level may move before it was seen how far it does; for how many forecasts of the level that counts, and
+of how many successes each of them was."""
 FEWEST_ABOVE = 4
 LEAST, LOWEST, HIGHEST = 1e-3, -7.0, 18.0  # seconds; their logarithms: a millisecond to two years
 GOLDEN = 0.6180339887498949
@@ -111,8 +112,21 @@ def learn(samples: Sequence[Sample], before: Model, trust: float) -> Model:
     pool = sorted([*rests, *(spread * z for z in (-1.3, -0.5, 0.0, 0.5, 1.3))])
     tail = _tail(pool, spread)
     factors = sorted(_factors(pool, tail, samples, model))
-    error = math.hypot(spread / math.sqrt(sum(_weights(len(points))) + trust), WEATHER)
+    error = math.hypot(spread / math.sqrt(sum(_weights(len(points))) + trust), _weather(rests, spread))
     return Model(lines, spread, error, tail, tuple(factors), sum(factors) / TABLE)
+
+
+def _weather(rests: Sequence[float], spread: float) -> float:
+    """How far the level moves: by what its own forecasts were wrong, beyond what the scatter of single tasks explains."""
+    square, count = WEATHER_TRUST * WEATHER**2, WEATHER_TRUST
+    for start in range(BLOCK, len(rests) - BLOCK + 1, BLOCK):
+        weights = _weights(start)
+        level = sum(w * rest for w, rest in zip(weights, rests, strict=False)) / sum(weights)
+        came = sum(rests[start : start + BLOCK]) / BLOCK
+        by_chance = spread**2 * (1.0 / BLOCK + 1.0 / sum(weights))
+        square += max(0.0, (came - level) ** 2 - by_chance)
+        count += 1.0
+    return math.sqrt(square / count)
 
 
 def _weights(count: int) -> list[float]:

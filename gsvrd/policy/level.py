@@ -46,7 +46,7 @@ class Level:
     """When fewer were tried last."""
     settled_at: float | None = None
     """When a trial ended, or the number was changed."""
-    more_s: float = MORE_FIRST_S
+    more_s: float = field(default_factory=lambda: MORE_FIRST_S)
     _guesses: list[Guess] = field(default_factory=list)
 
     def add(self, size: float | None, seconds: float, beside: float, now: float) -> None:

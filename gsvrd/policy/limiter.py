@@ -152,16 +152,18 @@ class _Meter:
     def cut(self, refused: _Started, allowed: float, now: float) -> None:
         """One cut an incident: refusals of calls that started at an older rate say nothing about this one."""
         rate, minute = min(self.rate, allowed), [started.refused for started in self.recent(now)]
-        if refused.at <= self.changed_at or len(minute) < min(FEW, rate / 2):
+        if refused.at < self.changed_at or len(minute) < min(FEW, rate / 2):
             return  # few calls in the last minute: it was not their rate
         passed = max(minute.count(False), rate / 2 if rate < math.inf else FEW)
         self._change(self.good or max(SLOWEST_PER_MINUTE, min(CUT * rate, passed)), None, now)
 
     def accept(self, allowed: float, now: float) -> None:
-        """After enough calls that passed, a little more is tried; if that fails, `cut` returns to the good rate."""
+        """After enough calls that passed, a little more is tried; if that fails, `cut` returns to the good rate.
+
+        A try that fails costs a refusal: one in `RAISE_AFTER_CALLS` at most.
+        """
         self.accepted += 1
-        proven = self.accepted >= min(RAISE_AFTER_CALLS, 10 * self.rate)
-        if self.rate < allowed and proven and now - self.changed_at >= RAISE_AFTER_S:
+        if self.rate < allowed and self.accepted >= RAISE_AFTER_CALLS and now - self.changed_at >= RAISE_AFTER_S:
             self._change(self.rate * RAISE, self.rate, now)
 
     def _change(self, rate: float, good: float | None, now: float) -> None:

@@ -65,6 +65,7 @@ class Grant:
 class _Saved(msgspec.Struct, frozen=True):
     samples: dict[str, list[tuple[int, int]]]
     wanted: dict[int, int]
+    leaping: list[str] = []
 
 
 @dataclass(slots=True)
@@ -215,7 +216,8 @@ class MemoryOptimizer:
 
     def save(self) -> object:
         """What was learned, as plain data."""
-        return _Saved({kind: list(samples) for kind, samples in self._samples.items()}, dict(self.wanted))
+        samples = {kind: list(samples) for kind, samples in self._samples.items()}
+        return _Saved(samples, dict(self.wanted), sorted(self._leaping))
 
     def restore(self, saved: object) -> None:
         """From `save`, decoded JSON or not; nothing is learned from anything else."""
@@ -229,6 +231,7 @@ class MemoryOptimizer:
         }
         self._samples, self._fits = good, {}
         self.wanted = {task: need for task, need in was.wanted.items() if need > 0}
+        self._leaping = set(was.leaping)
 
 
 def _entitled(grant: Grant, now: float) -> int:

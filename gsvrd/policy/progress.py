@@ -33,6 +33,9 @@ WINDOW_S, WINDOW_TASKS = 3600.0, 10
 DRAWS, SINGLY, COLUMNS = 32, 64, 131
 """Draws, tasks at the queue's end that are laid out one by one, and chances a draw holds ready."""
 BY_DURATION, BY_SIZE = prior(1800.0, 200.0), prior(3e8, 200.0)
+BUSY_S, BUSY_TASKS, BUSY_ERROR = 2400.0, 10, 0.3
+"""Where something that is not told to the forecast (memory, a limiter) keeps workers idle although tasks wait: over how long
+it is seen how many work, after how many ends that tells something, and how unsure it is, of logarithms."""
 PRIOR_TRUST, KIND_TRUST = 0.3, 1.0
 """What the prior counts beside attempts of all kinds, and these beside attempts of one kind."""
 
@@ -181,6 +184,9 @@ class ProgressMonitor:
     _timed: bool = False
     """Whether enough of them say how long their video was."""
     _models: dict[tuple[str | None, bool], Model] = field(default_factory=dict)
+    _workers: int = 0
+    _since: float = math.inf
+    """Since when looks have seen so many workers, and tasks that wait for one; UTC epoch seconds."""
 
     def add(self, finished: Finished) -> None:
         """An attempt of any batch has ended."""
@@ -212,6 +218,7 @@ class ProgressMonitor:
         queue = queue[: max(mine, default=0)]
         good = [one for one in self._seen if one.outcome is OutcomeKind.SUCCEEDED and batch in (None, one.batch)]
         spent = sorted(one.seconds for one in good)
+        self._mind(now, any(one.due_at <= now for one in queue), workers)
         remaining, binding = self._forecast(now, running, queue, workers, batch, parallel, doors)
         return Progress(
             completed,
@@ -254,10 +261,29 @@ class ProgressMonitor:
             for one, count, begin in begins
             if begin.until is not None  # others' tasks behind such a door are in nobody's way
         ]
-        lanes = max(1, workers)
+        busy = self._busy(now, running, workers) if queue else None
+        if busy is not None:
+            begun, jobs = [_less_sure(job) for job in begun], [_less_sure(job) for job in jobs]
+        lanes = max(1, workers if busy is None else busy)
         plan = _Plan(begun, *_divided(jobs, lanes), lanes, max(1, min(lanes, parallel or lanes)))
         ends = sorted(plan.play(draw) for draw in range(DRAWS))
         return Span(*(_quantile(ends, share) for share in (0.1, 0.5, 0.9))), plan.binding(jobs, last, now)
+
+    def _mind(self, now: float, waits: bool, workers: int) -> None:
+        if workers != self._workers or not waits or now < self._since:
+            self._workers, self._since = workers, now
+
+    def _busy(self, now: float, running: Sequence[Running], workers: int) -> int | None:
+        """How many work on average, where some are idle now although tasks wait; None where that is not so or not known."""
+        since = max(self._since, now - BUSY_S)
+        if len(self._seen) == REMEMBERED:
+            since = max(since, self._seen[0].ended_at)
+        ended = [one for one in self._seen if one.ended_at > since]
+        if len(running) >= workers or len(ended) < BUSY_TASKS or now <= since:
+            return None
+        spent_s = sum(min(one.seconds, one.ended_at - since) for one in ended)
+        busy = round((spent_s + sum(min(one.elapsed_s, now - since) for one in running)) / (now - since))
+        return max(1, busy) if busy < workers else None
 
     def _job(
         self,
@@ -348,6 +374,10 @@ class _Plan:
         if self.places < self.lanes:
             bounds.append((limited, Binding(Bound.PARALLEL)))
         return max(bounds, key=lambda bound: bound[0])[1]
+
+
+def _less_sure(job: _Job) -> _Job:
+    return replace(job, error=math.hypot(job.error, BUSY_ERROR))
 
 
 def _when(begin: Binding) -> float:

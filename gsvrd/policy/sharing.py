@@ -46,7 +46,7 @@ def share_out(bounds: Bounds, calling: Work, own: Work) -> Share:
     calls = int(min(level, calling.asked, paced))
     seats = _seats(bounds, own, calls * calling.cpu)
     here = min(seats, own.asked)
-    caps = {
+    caps: dict[str, float] = {
         Cap.MAX: float(bounds.high),
         Cap.DEMAND: float(calling.asked + own.asked),
     }
@@ -62,7 +62,7 @@ def share_out(bounds: Bounds, calling: Work, own: Work) -> Share:
         bear = min(bear, max(1, math.floor(bounds.memory + 0.5)))
     bear = max(bounds.low, bear)
     want = max(bounds.low, min(bear, calls + here))
-    cap = min(caps, key=lambda name: caps[name])
+    cap = Cap(min(caps, key=lambda name: caps[name]))
     return Share(want, bear, _limits(bounds, calling, own, calls, here), caps, cap)
 
 

@@ -26,6 +26,7 @@ from gsvrd.analyzers.registry import make_analyzer
 from gsvrd.crashpoints import reach
 from gsvrd.errors import ErrorKind, TaskError
 from gsvrd.model import report_owner, said
+from gsvrd.pool.confine import go_offline
 from gsvrd.pool.messages import Assign, Finished, Known
 from gsvrd.pool.settings import WorkSettings
 from gsvrd.pool.sources import Source, opened
@@ -40,6 +41,8 @@ Kept = TypeVar("Kept", bound=BaseModel)
 _CHUNK_BYTES = 1 << 20
 ANALYZERS_MOST = 8
 """A worker keeps those it used last: templates and languages may be many, and each analyzer holds connections."""
+NEEDS_NETWORK = frozenset({"gemini"})
+"""The analyzers whose workers keep the network while they decode."""
 _NOT_HERE = (
     "Choose analyzer: gemini, which looks at it where it is; or download the video yourself, if you may, and drop it."
 )
@@ -179,6 +182,8 @@ class VideoWork:
             return Finished(assign.task, assign.attempt)
         reach("worker.assigned")
         with opened(assign, desk, self.settings) as source:
+            if self.settings.analyzer not in NEEDS_NETWORK:
+                go_offline()  # before anything is decoded
             facts = self._probe(source, assign, desk, way)
             reach("worker.probed")
             key = self.ways.key(facts.sha256 or source.content, way.template, assign.options)

@@ -156,13 +156,15 @@ class Settle(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
     is_daily: bool = False
 
 
-class Snoozed(msgspec.Struct, tag=True, frozen=True):
+class Snoozed(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
     """From a worker: the attempt has to wait, and ends here; it is not spent."""
 
     task: int
     attempt: int
     delay_s: float
     reason: str
+    is_last: bool = False
+    """The worker ends after it."""
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
@@ -187,11 +189,15 @@ class Failed(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
 
 
 class Died(msgspec.Struct, tag=True, frozen=True):
-    """From the pool: the worker is gone without a word, killed or not."""
+    """From the pool: the worker is gone without a word, killed or not.
+
+    `by_stranger`: something ended it that gives nobody a last word, and it was not the pool.
+    """
 
     task: int
     attempt: int
     error: ErrorFacts
+    by_stranger: bool = False
 
 
 Event = Progress | Content | Seek | Keep | Forget | Reserve | Ask | Settle | Finished | Failed | Snoozed | Died

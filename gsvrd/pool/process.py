@@ -28,7 +28,7 @@ from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.pool.base import TOO_LATE, WorkerFacts
 from gsvrd.pool.channel import Channel
 from gsvrd.pool.forkserver import has_ended, load_there, main_module_hidden, number, signals_blocked
-from gsvrd.pool.messages import Assign, Died, Ending, Event, Failed, Hello, Reply, decode_event, encode
+from gsvrd.pool.messages import Assign, Died, Ending, Event, Failed, Hello, Reply, Snoozed, decode_event, encode
 from gsvrd.pool.worker import EXIT_OUT_OF_MEMORY, OUT_OF_MEMORY, WorkerLimits, main
 
 TERM_GRACE_S = 2.0
@@ -213,7 +213,7 @@ class ProcessPool:
                 self._greet(worker)
             elif not worker.silenced and worker.assign is not None:
                 if isinstance(event, Ending):
-                    if isinstance(event, Failed) and event.error.kind is ErrorKind.MEMORY:
+                    if _is_last(event):
                         worker.retiring = worker.outdated = True  # it ends by itself: a task given to it would be lost
                     self._release(worker)
                 said.append(event)
@@ -245,7 +245,8 @@ class ProcessPool:
         worker.process.join()
         if worker.assign is not None and not worker.silenced:
             facts = worker.condemned or _cause_of_death(worker.process.exitcode, worker.server)
-            said.append(Died(worker.assign.task, worker.assign.attempt, facts))
+            killed = worker.condemned is None and worker.process.exitcode == -signal.SIGKILL
+            said.append(Died(worker.assign.task, worker.assign.attempt, facts, by_stranger=killed))
         if not worker.ready and not worker.condemned:
             self._starts.failed(self.clock.monotonic())
         self._forget(worker)
@@ -347,6 +348,12 @@ class ProcessPool:
         for fd in (ours.fileno(), process.sentinel):
             self._by_fd[fd] = worker
             self._epoll.register(fd, select.EPOLLIN)
+
+
+def _is_last(ending: Ending) -> bool:
+    if isinstance(ending, Snoozed):
+        return ending.is_last
+    return isinstance(ending, Failed) and ending.error.kind is ErrorKind.MEMORY
 
 
 def _may_stay(worker: _Worker) -> bool:

@@ -22,9 +22,10 @@ from gsvrd.intake.moving import sidecars
 from gsvrd.intake.names import is_shortcut
 from gsvrd.intake.shortcuts import read_shortcut
 from gsvrd.policy.links import Link, parse_link
+from gsvrd.pool.confine import is_offline
 from gsvrd.pool.messages import Assign
 from gsvrd.pool.settings import WorkSettings
-from gsvrd.pool.worker import Desk
+from gsvrd.pool.worker import Desk, Unfit
 
 FETCH_STAGE = "fetch"
 
@@ -134,6 +135,8 @@ def _named(name: str) -> str:
 def _fetch(link: Link, folder: Path, assign: Assign, desk: Desk, settings: WorkSettings) -> Fetched:
     if known := _kept(folder, assign, desk):
         return known
+    if is_offline():
+        raise Unfit("another worker shall fetch it: this one has given up the network")
     from gsvrd.net.fetch import FetchTerms, fetch  # only few videos need the network
 
     terms = FetchTerms(

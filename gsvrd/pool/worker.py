@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict, Unpack
 
 from gsvrd.errors import ErrorFacts, ErrorKind, Snooze, TaskError
+from gsvrd.pool import confine
 from gsvrd.pool.channel import Channel
 from gsvrd.pool.messages import (
     Ask,
@@ -152,6 +153,13 @@ class Figures(TypedDict, total=False):
     is_daily: bool
 
 
+class Unfit(Snooze):
+    """This process cannot do it any more; it ends, and a fresh one takes its place."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(0.0, reason)
+
+
 class HungUp(BaseException):
     """The daemon is gone, or wants nothing more from this attempt. Not an `Exception`: nothing may swallow it."""
 
@@ -188,6 +196,8 @@ def serve(channel: Channel, work: Work, limits: WorkerLimits | None = None) -> N
                 _limit_cpu_time(limits.cpu_time_s)
             ending = _attempt(work, assign, Desk(channel, assign))
             channel.send(encode(ending))
+            if isinstance(ending, Snoozed) and ending.is_last:
+                return
             if isinstance(ending, Failed) and ending.error.kind is ErrorKind.MEMORY:
                 return  # a fresh process has its memory back
 
@@ -196,7 +206,7 @@ def _attempt(work: Work, assign: Assign, desk: Desk) -> Ending:
     try:
         return work(assign, desk)
     except Snooze as snooze:
-        return Snoozed(assign.task, assign.attempt, snooze.delay_s, str(snooze))
+        return Snoozed(assign.task, assign.attempt, snooze.delay_s, str(snooze), is_last=isinstance(snooze, Unfit))
     except TaskError as error:
         return Failed(assign.task, assign.attempt, error.facts, delay_s=error.delay_s)
     except MemoryError:
@@ -237,6 +247,7 @@ def _unknown(error: Exception) -> ErrorFacts:
 
 def main(connection: socket.socket, lifeline: socket.socket, maker: str, settings: bytes, limits: WorkerLimits) -> None:
     """Run in a fresh child of the fork server until the daemon hangs up or dies."""
+    confine.gain_nothing()
     settle_signals()
     end_with_the_daemon(lifeline)
     _limit(limits)

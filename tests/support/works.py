@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
+import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NoReturn
 
 from gsvrd.errors import ErrorKind, TaskError
+from gsvrd.pool.confine import go_offline
 from gsvrd.pool.messages import Assign, Finished
-from gsvrd.pool.worker import Desk, Work
+from gsvrd.pool.worker import Desk, Unfit, Work
 
 
 def make(settings: bytes) -> Work:
@@ -122,6 +129,45 @@ def _report_self(assign: Assign, desk: Desk, argument: str) -> Finished:
     )
 
 
+def _reach(assign: Assign, desk: Desk, argument: str) -> Finished:
+    """Whether sockets of that family can be made, before and after giving up the network; also by a thread."""
+    family = getattr(socket, argument)
+
+    def tried() -> str:
+        try:
+            socket.socket(family).close()
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        return "made"
+
+    words = [tried()]
+    ready = threading.Event()
+    with ThreadPoolExecutor(1) as older:
+        late = older.submit(lambda: (ready.wait(10), tried())[1])
+        go_offline()
+        ready.set()
+        words += [tried(), late.result()]
+    return Finished(assign.task, assign.attempt, sha256=" ".join(words))
+
+
+def _unfit(assign: Assign, desk: Desk, argument: str) -> Finished:
+    """Ends, but takes half a second for it, in which its pool must know."""
+    leave = os._exit
+
+    def leave_slowly(status: int) -> NoReturn:
+        time.sleep(0.5)
+        leave(status)
+
+    os._exit = leave_slowly
+    raise Unfit("as the test wants it")
+
+
+def _status(assign: Assign, desk: Desk, argument: str) -> Finished:
+    """One line of what the kernel says of the process."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return Finished(assign.task, assign.attempt, sha256=lines[argument].strip())
+
+
 _VERBS = {
     "done": _done,
     "poison": _poison,
@@ -139,4 +185,7 @@ _VERBS = {
     "burn": _burn,
     "eat": _eat,
     "self": _report_self,
+    "reach": _reach,
+    "unfit": _unfit,
+    "status": _status,
 }

@@ -25,7 +25,7 @@ def test_a_video_that_waits_outside_the_inbox_says_for_what(tmp_path: Path, reas
     queue.expect(path, 1, "{}")
     queue.set_service(OUTSIDE, {printable(path): reason} if reason else None)
     queue.commit()
-    desk = Desk(Places(tmp_path, {}), Tracing(with_rows), Config, is_up=True)
+    desk = Desk(Places(tmp_path, {}), Tracing(with_rows), lambda: Config(home=tmp_path), is_up=True)
     found = awaited("第一課\n.mp4", path, desk)
     assert found is not None
     assert found["message"] == f"a list (term) names it, and {reason or 'it has not come yet'}"

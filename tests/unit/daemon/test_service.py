@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
+import structlog
 
 from gsvrd.config.load import load
+from gsvrd.daemon.beginning import warn_of_a_share
 from gsvrd.daemon.service import Notifier
 from gsvrd.daemon.settings import analyzer_of
+from gsvrd.intake.mounts import Mounts
 
 
 @pytest.fixture
@@ -39,3 +43,14 @@ def test_an_empty_credential_is_no_key(
     if text is not None:
         (tmp_path / "gemini-api-key").write_text(text)
     assert analyzer_of(load(tmp_path, None, {})) == analyzer
+
+
+@pytest.mark.parametrize(("kind", "warnings"), [("nfs4", 1), ("fuse.sshfs", 1), ("ext4", 0)])
+def test_a_database_on_a_share_is_told_in_the_log(tmp_path: Path, kind: str, warnings: int) -> None:
+    device = tmp_path.stat().st_dev
+    table = tmp_path / "mountinfo"
+    table.write_text(f"26 1 {os.major(device)}:{os.minor(device)} / / rw - {kind} server:/x rw\n")
+    with structlog.testing.capture_logs() as entries:
+        warn_of_a_share(tmp_path, Mounts(table))
+    assert [entry["event"] for entry in entries] == ["state_on_a_share"] * warnings
+    assert all(entry["file_system"] == kind and "directories.state" in entry["hint"] for entry in entries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from support.house import House
 
 from gsvrd.daemon.sampler import Memory, Sample
 from gsvrd.daemon.workforce import BACKLOG_MOST, SAVE_S, Outside, Rules, Workforce
+from gsvrd.errors import ErrorFacts, ErrorKind
 from gsvrd.policy.controller import Settings
 from gsvrd.policy.memory import FLOOR, MemoryOptimizer
 from gsvrd.policy.replay import replay
+from gsvrd.pool.messages import Died
 from gsvrd.store.decisions import HAND, Decisions, changes, readings
 
 GB = 10**9
@@ -25,6 +28,8 @@ class Readings:
 
     sample: Sample = field(default_factory=lambda: Sample(Memory(8 * GB, GB, GB), 0.0, 0.1, 4.0, 4.0, 0.0, 0))
     asked: int = 0
+    kills_since: int | None = None
+    """Since the sample."""
 
     def read(self, pids: Sequence[int]) -> Sample:
         self.asked += 1
@@ -32,6 +37,9 @@ class Readings:
 
     def memory(self, pids: Sequence[int]) -> Memory:
         return self.sample.memory
+
+    def oom_kills(self) -> int | None:
+        return self.kills_since
 
 
 class Works:
@@ -271,3 +279,77 @@ def test_giving_up_for_want_of_memory_says_how_much_there_was(works: Works) -> N
     error = works.force.exceeded(task)
     assert error is not None
     assert "which is 4,000 MB" in error.message
+
+
+def last_attempt(works: Works) -> tuple[object, ...]:
+    """Its outcome, and what is on record of its error."""
+    sql = "SELECT outcome, error FROM attempts ORDER BY task, number DESC LIMIT 1"
+    ((outcome, error),) = rows(works, sql)
+    assert isinstance(error, str)
+    return outcome, json.loads(error)["kind"]
+
+
+def test_attempts_that_meet_their_cap_are_told_to_the_controller_once(works: Works) -> None:
+    works.add(2)
+    works.run(2)
+    for task in list(works.force.memory.grants):
+        works.force.memory.grants[task].cap = FLOOR
+        assert works.force.exceeded(task) is None
+    works.tick()
+    works.tick()
+    assert [reading.metrics.memory_failures for reading in readings(works.house.db)] == [2, 0]
+
+
+def test_an_attempt_that_had_all_there_is_is_no_failure_that_more_memory_would_mend(works: Works) -> None:
+    works.add(1)
+    works.run(1)
+    (task,) = works.force.memory.grants
+    works.force.memory.grants[task].cap = 4 * GB
+    assert works.force.exceeded(task) is not None
+    works.tick()
+    (reading,) = readings(works.house.db)
+    assert reading.metrics.memory_failures == 0
+
+
+@pytest.mark.parametrize(
+    ("by_stranger", "in_last_reading", "since", "kind"),
+    [
+        (True, 1, None, "memory"),
+        (True, 0, 1, "memory"),
+        (True, 0, 0, "crashed"),
+        (True, None, None, "crashed"),
+        (False, 1, 1, "crashed"),
+    ],
+)
+def test_a_worker_that_was_killed_while_the_kernel_ended_processes_for_memory_died_of_that(
+    works: Works, by_stranger: bool, in_last_reading: int | None, since: int | None, kind: str
+) -> None:
+    works.add(1)
+    works.run(1)
+    works.sampler.sample = replace(works.sampler.sample, oom_kills=in_last_reading)
+    works.sampler.kills_since = since
+    works.tick()
+    ((task, running),) = works.house.attempts.running.items()
+    error = ErrorFacts(ErrorKind.CRASHED, "the worker was ended by SIGKILL")
+    works.house.attempts.hear(Died(task, running.attempt, error, by_stranger=by_stranger))
+    works.house.commit()
+    assert last_attempt(works) == ("died", kind)
+    ((deaths, spent),) = rows(works, "SELECT deaths, spent FROM tasks")
+    assert (deaths, spent) == ((0, 0) if kind == "memory" else (1, 1))
+
+
+def test_what_the_kernel_ended_stands_in_the_row_of_a_decision_and_in_what_is_explained(works: Works) -> None:
+    works.add(3)
+    works.run(2)
+    works.sampler.sample = replace(works.sampler.sample, oom_kills=2)
+    works.house.queue.set_service(HAND, {"workers": 3})
+    works.house.commit()
+    works.force.look_again()
+    works.house.commit()
+    (change,) = changes(works.house.db, 10)
+    assert change.inputs["figures"]["oom_kills"] == 2
+    works.sampler.sample = replace(works.sampler.sample, oom_kills=1)
+    works.tick()
+    works.sampler.sample = replace(works.sampler.sample, oom_kills=0)
+    works.tick()
+    assert works.explained()["oom_kills"] == 3

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gsvrd.clock import ManualClock
 from gsvrd.intake.mounts import Mounts
-from gsvrd.intake.tap import Notice, Word
-from gsvrd.intake.watcher import PROBE, Watcher
+from gsvrd.intake.tap import PROBE, Notice, Word
+from gsvrd.intake.watcher import Watcher
 
 
 class Still(Watcher):

@@ -236,3 +236,16 @@ def test_a_budget_that_nobody_used_is_not_saved_up_for_ever_and_a_clock_that_run
     budget.take(Instant(0.0, 0.0))
     assert sum(budget.take(Instant(1e6, 0.0)) == 0.0 for _ in range(100)) == 20
     assert budget.take(Instant(5.0, 0.0)) > 0.0
+
+
+def test_a_restart_does_not_fill_the_budget() -> None:
+    budget, now = RetryBudget(), Instant(100.0, 5000.0)
+    assert [budget.take(now) > 0.0 for _ in range(4)] == [False, False, False, True]
+    data = msgspec.json.decode(msgspec.json.encode(budget.save(now)))
+    at_once = RetryBudget.restore(data, Instant(3.0, 5000.0))
+    assert at_once.take(Instant(3.0, 5000.0)) > 0.0
+    two_minutes_later = RetryBudget.restore(data, Instant(3.0, 5120.0))
+    assert [two_minutes_later.take(Instant(3.0, 5120.0)) > 0.0 for _ in range(3)] == [False, False, True]
+    clock_went_back = RetryBudget.restore(data, Instant(3.0, 10.0))
+    assert clock_went_back.take(Instant(3.0, 10.0)) > 0.0
+    assert RetryBudget.restore({"left": "much"}, now).take(now) == 0.0

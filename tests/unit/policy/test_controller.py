@@ -115,6 +115,16 @@ def test_errors_of_load_stop_growth_and_are_named() -> None:
     assert (decision.workers, decision.cap) == (4, Cap.ERRORS)
 
 
+def test_long_calls_stop_growth_until_enough_are_known() -> None:
+    run = Run()
+    for _ in range(15):
+        decision = run.tick(busy(4, "gemini", own_cpu=0.2, completions=(call(400.0, 4.0),)))
+    assert (decision.workers, decision.cap) == (4, Cap.API)
+    for _ in range(15):
+        decision = run.tick(busy(4, "gemini", own_cpu=0.2, completions=(call(400.0, 4.0),)))
+    assert decision.workers == 8
+
+
 def test_memory_that_is_nearly_used_up_stops_growth() -> None:
     run = Run()
     for _ in range(50):
@@ -224,7 +234,7 @@ def test_settings_that_contradict_themselves_are_refused_by_name(changes: dict[s
 def test_what_could_not_be_read_is_named_and_nothing_changes(name: str) -> None:
     run = Run()
     for _ in range(50):
-        decision = run.tick(busy(4, **{name: None}))
+        decision = run.tick(replace(busy(4), **{name: None}))  # type: ignore[arg-type]
         assert (decision.workers, decision.cap) == (4, Cap.HELD)
         assert name in decision.note
     assert run.tick(busy(4)).workers == 8

@@ -291,7 +291,7 @@ def accepted(limiter: APILimiter, count: int, now: float) -> None:
 def test_the_rate_is_raised_only_after_enough_calls_and_enough_time() -> None:
     limiter = many(requests_per_minute=20)
     refused_eight_times(limiter, 0.0)
-    accepted(limiter, 99, 700.0)
+    accepted(limiter, 149, 700.0)
     assert rate(limiter, 1000.0) == pytest.approx(10.0, abs=0.2)
     accepted(limiter, 1, 2000.0)
     assert rate(limiter, 3000.0) == pytest.approx(11.0, abs=0.2)  # 11.5 is 11 in a window
@@ -302,9 +302,35 @@ def test_the_rate_is_raised_only_after_enough_calls_and_enough_time() -> None:
 def test_a_raise_that_fails_returns_to_the_rate_before_it() -> None:
     limiter = many(requests_per_minute=20)
     refused_eight_times(limiter, 0.0)
-    accepted(limiter, 100, 700.0)
+    accepted(limiter, 150, 700.0)
     refused_eight_times(limiter, 800.0)
     assert rate(limiter, 1000.0) == pytest.approx(10.0, abs=0.2)
+
+
+def test_a_call_that_starts_in_the_moment_of_a_raise_belongs_to_the_new_rate() -> None:
+    limiter = many(requests_per_minute=20)
+    refused_eight_times(limiter, 0.0)
+    accepted(limiter, 149, 700.0)
+    accepted(limiter, 1, 800.0)  # raises the rate at 800
+    refused_eight_times(limiter, 800.0)
+    assert rate(limiter, 1000.0) == pytest.approx(10.0, abs=0.2)
+
+
+@pytest.mark.parametrize("passes", [3, 8, 25])
+def test_of_a_service_that_takes_less_than_is_configured_at_most_one_call_in_a_hundred_is_refused(passes: int) -> None:
+    limiter, now, taken, refused = many(requests_per_minute=60), 0.0, list[float](), 0
+    for permit in range(2000):
+        while (decision := limiter.ask(call(permit), FREE, at(now))) != Go():
+            now = until(decision)
+        limiter.start(permit, call(permit), at(now))
+        if sum(time > now - 60.0 for time in taken[-passes:]) < passes:
+            taken.append(now)
+            limiter.accept(permit, at(now))
+        else:
+            refused += 1
+            limiter.cool_down(permit, 30.0, at(now))
+    assert 0 < refused <= 0.01 * 2000
+    assert len(taken) >= 0.85 * passes * now / 60.0
 
 
 def test_a_raise_never_passes_the_configured_rate() -> None:

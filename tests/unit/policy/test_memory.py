@@ -153,6 +153,48 @@ def test_the_wish_for_more_is_forgotten_with_the_task() -> None:
     assert made.wanted == {}
 
 
+def leapt(kind: str = "local") -> MemoryOptimizer:
+    """A task of the kind was flat, was lowered below its promise, and leapt beyond that."""
+    made = MemoryOptimizer(2 * GB, View(1 * GB))
+    made.start(1, kind, 100 * MB, 1, 0.0)
+    made.watch({1: 100 * MB}, 0.0, wanted=True)
+    made.watch({1: 100 * MB}, FLAT_S, wanted=True)
+    assert made.grants[1].cap < made.grants[1].first == 450 * MB
+    assert made.exceeded(1)
+    made.end(1, None, learn=False)
+    made.forget(1)
+    return made
+
+
+def lowered(made: MemoryOptimizer, kind: str) -> bool:
+    """Whether a task that is flat keeps less than it was promised."""
+    made.start(2, kind, 100 * MB, 2, 100.0)
+    made.watch({2: 100 * MB}, 100.0, wanted=True)
+    made.watch({2: 100 * MB}, 100.0 + FLAT_S, wanted=True)
+    cap, first = made.grants[2].cap, made.grants[2].first
+    made.end(2, None, learn=False)
+    return cap < first
+
+
+def test_a_kind_whose_tasks_leap_after_being_flat_is_not_lowered_below_its_promise_again() -> None:
+    made = leapt("local")
+    assert not lowered(made, "local")
+    assert lowered(made, "gemini")
+
+
+def test_that_a_kind_leaps_is_known_after_a_restart() -> None:
+    again = MemoryOptimizer(2 * GB, View(1 * GB))
+    again.restore(msgspec.json.decode(msgspec.json.encode(leapt("local").save())))
+    assert not lowered(again, "local")
+    assert lowered(again, "gemini")
+
+
+def test_what_was_saved_before_leaping_was_kept_is_still_read() -> None:
+    made = MemoryOptimizer(2 * GB)
+    made.restore({"samples": {}, "wanted": {"7": 300 * MB}})
+    assert made.wanted == {7: 300 * MB}
+
+
 @given(st.integers(1, 10**13), st.lists(st.tuples(st.integers(1, 10**13), st.integers(1, 10**13)), max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_a_reservation_is_always_within_its_bounds(size: int, samples: list[tuple[int, int]]) -> None:

@@ -127,7 +127,7 @@ def test_throughput_of_slow_work_reaches_further_back() -> None:
 def test_equal_tasks_end_when_arithmetic_says() -> None:
     span = remaining(look(waiting=[tasks(20)]))
     assert span.p50 == pytest.approx(600.0, rel=0.1)
-    assert 500.0 < span.p10 < span.p50 < span.p90 < 800.0
+    assert 450.0 < span.p10 < span.p50 < span.p90 < 850.0
 
 
 def test_work_is_shared_among_the_workers() -> None:
@@ -436,3 +436,27 @@ def test_the_simulation_keeps_its_own_rules() -> None:
         busy = sum(other.start <= one.start < other.end for other in tries)
         assert busy <= (2 if one.start < 500.0 else 4)
     assert sum(one.start < 5000.0 for one in tries) == 20
+
+
+# -- how unsure it is ----------------------------------------------------------------------------------------------------
+
+
+def test_a_level_that_has_moved_makes_the_end_less_sure_than_one_that_stood_still() -> None:
+    def width(levels: tuple[float, float]) -> float:
+        steps = [finished(60.0 * levels[n // 24 % 2], ago=60.0 * (96 - n)) for n in range(96)]
+        span = remaining(look(taught(*steps), waiting=[tasks(200)]))
+        return span.p90 / span.p10
+
+    assert width((0.6, 1.6)) > 1.2 * width((1.0, 1.0))
+
+
+def test_workers_that_stay_idle_though_tasks_wait_are_not_counted_on() -> None:
+    monitor, waiting, running = ProgressMonitor(), [tasks(100)], [Running(100 * MB, None, 30.0)]
+    for number in range(20):  # one at a time, with four workers
+        monitor.add(finished(ago=1200.0 - 60.0 * number))
+        monitor.look(NOW - 1200.0 + 60.0 * number, running=running, waiting=waiting, workers=4)
+    blocked = remaining(look(monitor, waiting=waiting, running=running, workers=4))
+    free = remaining(look(taught(), waiting=waiting, running=running, workers=4))
+    assert blocked.p50 == pytest.approx(4 * free.p50, rel=0.2)
+    grown = remaining(look(monitor, waiting=waiting, running=running, workers=5))  # nobody has seen those idle yet
+    assert grown.p50 < 0.5 * blocked.p50
