@@ -56,6 +56,8 @@ ENDINGS_S, ACCEPTED = 0.02, 100
 """In a flood of files: the longest time a turn spends on taking them in, and how many are taken in at a time.
 
 A signal waits for no more than that."""
+AFTER_START_S = 0.5
+"""What the first work need not wait for is done so long after the start."""
 CLOCK_JUMP_S = 1.0
 """Smaller steps of the wall clock do not matter."""
 
@@ -167,14 +169,17 @@ class Supervisor:
         self.pool.resize(self.workforce.restore())
         self.snapshots.start()
         self.summing.restore(self.queue.service(SUMMED_UNTIL))
-        self.progressing.changed()
         self._watch_the_watchdog()
         self._look_at_the_database()
-        self._tick()
+        self.timers.later(AFTER_START_S, self._after_start)
         self._commit()
         log.info("ready", inbox=os.fsdecode(self.inbox), workers=self.workforce.target, state=self.state.word)
         self._show()
         self.notifier.ready()
+
+    def _after_start(self) -> None:
+        self._tick()
+        self.progressing.changed()
 
     def _turn(self) -> None:
         self._wait()
