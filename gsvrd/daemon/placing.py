@@ -363,9 +363,8 @@ class Places:
 
     def _sweep(self) -> None:
         """Remove what the attempts of a dead daemon left; what does not go is no reason not to start."""
-        work = self.config.state / "work"
-        work.mkdir(parents=True, exist_ok=True)
-        stale = self._stale(work) + self._stale(self.config.state / SPOOL)
+        (self.config.state / "work").mkdir(parents=True, exist_ok=True)
+        stale = self._all_stale()
         for act in (partial(sweep, self.config.reports), partial(sweep, self.config.failed), partial(_remove, stale)):
             try:
                 act()

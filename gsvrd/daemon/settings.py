@@ -194,8 +194,12 @@ def api_limits(config: Config) -> APILimits:
 def terms(config: Config) -> Terms:
     """For the permits."""
     gemini = config.analyzer.gemini
-    cost = CostLimits(gemini.cost_limit_day, gemini.cost_limit_batch, gemini.cost_limit_total)
-    return Terms(gemini.project, cost, tuple(map(_price, gemini.prices)), gemini.timeout)
+    return Terms(gemini.project, _cost_limits(config), tuple(map(_price, gemini.prices)), gemini.timeout)
+
+
+def _cost_limits(config: Config) -> CostLimits:
+    gemini = config.analyzer.gemini
+    return CostLimits(gemini.cost_limit_day, gemini.cost_limit_batch, gemini.cost_limit_total)
 
 
 def metrics(config: Config) -> MetricsSettings:
@@ -208,7 +212,7 @@ def metrics(config: Config) -> MetricsSettings:
         project=gemini.project,
         model=gemini.model if analyzer_of(config) == "gemini" else "",
         limits=api_limits(config),
-        cost=CostLimits(gemini.cost_limit_day, gemini.cost_limit_batch, gemini.cost_limit_total),
+        cost=_cost_limits(config),
         directories={name: getattr(config, name) for name in NAMES},
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import cast
+
+from support import loopback
+from support.loopback import Loopback
 
 Act = Callable[["Handler"], None]
 
@@ -26,78 +27,37 @@ class Got:
 
 
 @dataclass
-class Shelf:
+class Shelf(Loopback):
     """Listens on loopback. `acts` is what it does with one request after the other; after those it gives `data`."""
 
     data: bytes = b""
     acts: list[Act] = field(default_factory=list)
     got: list[Got] = field(default_factory=list)
-    released: threading.Event = field(default_factory=threading.Event)
-    port: int = 0
-    _server: Server | None = None
-
-    def __enter__(self) -> Shelf:
-        self._server = Server(self)
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.released.set()
-        assert self._server is not None
-        self._server.shutdown()
-        self._server.server_close()
-
-    def url(self, path: str = "/talk.mp4", host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self.port}{path}"
+    path = "/talk.mp4"
 
     @property
     def etag(self) -> str:
         return f'"{hashlib.sha256(self.data).hexdigest()[:16]}"'
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Broken pipes are what many tests are about."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
+class Handler(loopback.Handler):
     @property
     def shelf(self) -> Shelf:
-        return self.server.shelf
+        return cast(Shelf, self.server.owner)
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (as `http.server` calls it)
         shelf = self.shelf
-        shelf.got.append(Got(self.path, {name.lower(): value for name, value in self.headers.items()}))
+        shelf.got.append(Got(self.path, self.lower_headers()))
         (shelf.acts.pop(0) if shelf.acts else give())(self)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silence."""
 
-    def head(self, status: int, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
+Shelf.handler = Handler
 
 
 def say(status: int, body: bytes = b"", **headers: str) -> Act:
     """An answer."""
 
-    def act(handler: Handler) -> None:
-        handler.head(status, **{"Content-Length": str(len(body)), **headers})
-        handler.wfile.write(body)
-
-    return act
+    return lambda handler: handler.answer(status, body, **headers)
 
 
 def give(most: int | None = None, **headers: str) -> Act:
