@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gsvrd.clock import Clock
+from gsvrd.daemon.filing import Filing
 
 
 @dataclass(slots=True)
@@ -23,14 +24,28 @@ class Pacer:
     """After the work there is a pause of so many times as long as it took."""
     least_s: float = 0.0
     """Between two beginnings."""
+    _load: Callable[[], None] | None = None
     _began: float = 0.0
     _not_before: float = 0.0
     _is_busy: bool = False
     _is_waiting: bool = False
 
+    def prepare(self, filing: Filing, load: Callable[[], object]) -> None:
+        """Have `load` called in the thread before the first work, once: it takes long, and no pause follows from it."""
+        self._load = lambda: filing.submit(load, self._loaded, self._loaded)
+
+    def _loaded(self, _: object) -> None:
+        self._is_busy = False
+        self.begin()
+
     def admits(self) -> bool:
-        """Whether the work may begin now, and then it counts as begun; in a pause, `begin` is called when that is over."""
+        """Whether the work may begin now, and then it counts as begun; else `begin` is called when it may."""
         if self._is_busy or self._is_waiting:
+            return False
+        if self._load is not None:
+            load, self._load = self._load, None
+            self._is_busy = True
+            load()
             return False
         wait_s = self._not_before - self.clock.monotonic()
         if wait_s > 0:

@@ -48,6 +48,10 @@ class Progressing:
         """Its own pauses."""
         self._pacer = Pacer(self.clock, self.later, self._begin, PAUSE_RATIO, LEAST_S)
 
+    def prepare(self, load: Callable[[], object]) -> None:
+        """At start: before the first look, what looks need is loaded in the thread."""
+        self._pacer.prepare(self.filing, load)
+
     def note(self, statements: int) -> None:
         """A transaction of so many statements was committed."""
         others, self._own = statements > self._own, 0

@@ -84,12 +84,14 @@ class _Looks:
         self._database = database
         self._look: Callable[[float, Outlook], Seen] | None = None
 
-    def __call__(self, now: float, outlook: Outlook) -> Seen:
-        if self._look is None:
-            from gsvrd.daemon.observing import Observer
+    def load(self) -> Callable[[float, Outlook], Seen]:
+        from gsvrd.daemon.observing import Observer
 
-            self._look = Observer(self._database).look
-        return self._look(now, outlook)
+        self._look = self._look or Observer(self._database).look
+        return self._look
+
+    def __call__(self, now: float, outlook: Outlook) -> Seen:
+        return self.load()(now, outlook)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,16 @@ def _supervise(
         state.note_counts(row["overall"]["counts"])
 
     state = RunState(queue, clock, doors, notifier, settings.facts(config))
+    looks = _Looks(config.state / DATABASE)
+    progressing = Progressing(
+        look=looks,
+        outlook=settings.outlook(config),
+        filing=Filing(wake.poke, "progress"),
+        clock=clock,
+        later=timers.later,
+        remember=progressed,
+    )
+    progressing.prepare(looks.load)
     supervisor = Supervisor(
         clock=clock,
         queue=queue,
@@ -274,14 +286,7 @@ def _supervise(
         places=places,
         snapshots=snapshots,
         summing=summing,
-        progressing=Progressing(
-            look=_Looks(config.state / DATABASE),
-            outlook=settings.outlook(config),
-            filing=Filing(wake.poke, "progress"),
-            clock=clock,
-            later=timers.later,
-            remember=progressed,
-        ),
+        progressing=progressing,
         filing=filing,
         reception=reception,
         doors=doors,

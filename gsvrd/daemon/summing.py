@@ -68,6 +68,10 @@ class Summing:
         """Its own pauses."""
         self._pacer = Pacer(self.clock, self.later, self._begin, PAUSE_RATIO)
 
+    def prepare(self) -> None:
+        """At start: before the first summary, what summaries need is loaded in the thread."""
+        self._pacer.prepare(self.filing, _load)
+
     def restore(self, since: object) -> None:
         """At start, after the recovery: what a daemon that died has not summed up. `since` is `SUMMED_UNTIL`'s value."""
         self.remember(TROUBLE, None)
@@ -153,10 +157,15 @@ class Summing:
 
 
 def _attempt(database: Path, reports: Path, batch: int, language: str) -> Path | str | None:
-    """In the thread, which loads what it needs the first time: see `summaries.attempt`."""
+    """In the thread: see `summaries.attempt`."""
     from gsvrd.daemon.summaries import attempt
 
     return attempt(database, reports, batch, language)
+
+
+def _load() -> None:
+    """In the thread, once: what `_attempt` needs."""
+    import gsvrd.daemon.summaries  # noqa: F401 (it is there from now on)
 
 
 def _ended_since(database: Path, wall: float) -> list[int]:

@@ -168,6 +168,7 @@ class Supervisor:
         self.intake.start()
         self.pool.resize(self.workforce.restore())
         self.snapshots.start()
+        self.summing.prepare()
         self.summing.restore(self.queue.service(SUMMED_UNTIL))
         self._watch_the_watchdog()
         self._look_at_the_database()
