@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -89,7 +90,11 @@ class Daemon:
 
     def workers(self) -> list[psutil.Process]:
         pids = self.status()["workers"]["pids"]
-        return [psutil.Process(pid) for pid in pids]
+        found = []
+        for pid in pids:
+            with contextlib.suppress(psutil.NoSuchProcess):  # what status says may be a moment old
+                found.append(psutil.Process(pid))
+        return found
 
     def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +63,7 @@ class Maker:
         path = self.folder / name
         # the index in front, so that a file cut short still opens
         options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
-        with av.open(str(path), "w", format=format, container_options=options) as out:
+        with schedule_kept(), av.open(str(path), "w", format=format, container_options=options) as out:
             if title:
                 out.metadata["title"] = title
             if chapters:
@@ -85,6 +87,16 @@ class Maker:
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "crf": "26", "sc_threshold": "0"}
         return stream
+
+
+@contextlib.contextmanager
+def schedule_kept() -> Iterator[None]:
+    """As root, the AV1 encoder makes the thread that calls it a real-time one; all that is started later would be, too."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _chapter(number: int, start_s: float, end_s: float, title: str) -> Any:

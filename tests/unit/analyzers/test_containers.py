@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import av
@@ -42,14 +41,6 @@ KINDS = [
     ("mxf", "mpeg2video", "pcm_s16le"),
     ("wtv", "mpeg2video", "mp2"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def schedule() -> Iterator[None]:
-    """As root, the AV1 encoder makes the thread that calls it a real-time one; all that is started later would be, too."""
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    yield
-    os.sched_setscheduler(0, policy, parameters)
 
 
 @pytest.mark.parametrize(("container", "codec", "audio"), KINDS, ids=["-".join(kind) for kind in KINDS])
